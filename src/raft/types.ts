@@ -203,8 +203,11 @@ export interface RaftNode {
   ready(): Ready;
   /** Everything in `ready` is durable and its committed entries are applied. */
   advance(ready: Ready): void;
-  /** Gives the core the application's state at `upTo` (an applied index); the log before it may go, less a tail. */
-  compact(upTo: LogIndex, data?: Uint8Array): void;
+  /**
+   * Gives the core the application's state at `upTo` (an applied index); the log before it may go, less a tail.
+   * Returns the snapshot (configuration and term as of `upTo`) for the caller to store.
+   */
+  compact(upTo: LogIndex, data?: Uint8Array): Snapshot;
   status(): Status;
 }
 
