@@ -24,6 +24,10 @@ export interface LeaderInput {
   };
   /** When a renewal of the newest granted token was last accepted in this term; null: not yet. */
   readonly lastAcceptedMs: Millis | null;
+  /** `LeaseGrantor.suspectAtMs(state)`: from when on silence of the holder starts a failover. */
+  readonly suspectAtMs: Millis;
+  /** `LeaseGrantor.mayGrant(state, now)`: whether no earlier lease can still be running. */
+  readonly mayGrant: { readonly ok: boolean; readonly why: string };
   /** Answers to the recruit of `state.current`. */
   readonly reports: ReadonlyMap<NodeId, Report>;
   readonly gossip: ReadonlyMap<NodeId, { readonly receivedAtMs: Millis; readonly gossip: Gossip }>;
