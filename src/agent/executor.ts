@@ -1,0 +1,413 @@
+/**
+ * Converges the local PostgreSQL server to the committed state: asks `decideNode` what to do and does it, one action at
+ * a time, each idempotent, so that an agent that restarts in the middle just goes on.
+ */
+import type { NodeAction } from "../control/decisions.js";
+import { decideNode, formatToken, parseToken, tokensEqual } from "../control/index.js";
+import type { CommandBody, ControlState, Lsn, Member, Outcome, Report, Token } from "../control/types.js";
+import type { NodeId } from "../raft/types.js";
+import type { LocalServer, RejoinIntent, ServerObservation } from "../postgres/types.js";
+import type { NodeState } from "../storage/types.js";
+import { monotonicMs } from "./clock.js";
+import { describeError } from "./errors.js";
+import type { Hooks } from "./hooks.js";
+import type { LeaseKeeper } from "./lease-keeper.js";
+import type { Logger } from "./logger.js";
+
+export interface ExecutorOptions {
+  readonly selfId: NodeId;
+  readonly selfName: string;
+  readonly log: Logger;
+  readonly server: LocalServer;
+  readonly lease: LeaseKeeper;
+  readonly hooks: Hooks;
+  readonly state: () => ControlState;
+  readonly markerKey: string;
+  /** Proposes through the leader, wherever it is. */
+  readonly submit: (command: CommandBody) => Promise<Outcome>;
+  readonly sendReport: (token: Token, report: Report) => void;
+  readonly nodeState: NodeState;
+  readonly saveNodeState: (state: NodeState) => Promise<void>;
+  readonly saveRejoinIntent: (intent: RejoinIntent) => Promise<void>;
+  /** Expires the lease word: no backend of this server writes from here on. */
+  readonly expireWord: () => Promise<void>;
+  readonly stopServer: (mode: "fast" | "immediate") => void;
+  /** Resolves with the end of the shutdown checkpoint once pg_control says that the server is shut down. */
+  readonly waitForShutdownCheckpoint: (deadlineMs: number) => Promise<Lsn>;
+  readonly onObserved: () => void;
+}
+
+const noToken = "0.0";
+
+export class Executor {
+  readonly #options: ExecutorOptions;
+  #node: NodeState;
+  #observation: ServerObservation | null = null;
+  #observedAtMs = 0;
+  #running = false;
+  #again = false;
+  #stopped = false;
+  #serverGone = false;
+  #pledgedFor: Token | null = null;
+  #report: { readonly token: Token; readonly report: Report } | null = null;
+  #lastText = "";
+  #handingOver: Token | null = null;
+  #leaving = false;
+  #rejoining = false;
+  #followedThisLife: { readonly token: string; readonly startedAt: string | null } | null = null;
+  #lastProbeOkMs = 0;
+  #probing = false;
+  #lastPrimaryLsn: Lsn | null = null;
+  #action: NodeAction["type"] = "none";
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+    this.#node = options.nodeState;
+  }
+
+  get observation(): ServerObservation | null {
+    return this.#observation;
+  }
+
+  get action(): NodeAction["type"] {
+    return this.#action;
+  }
+
+  /** True from the moment the server is told to stop for a rejoin, a demotion or a handover. */
+  get leaving(): boolean {
+    return this.#leaving || this.#handingOver !== null;
+  }
+
+  get serverGone(): boolean {
+    return this.#serverGone;
+  }
+
+  /** Looks at the server and acts; a call while one is running makes it look once more afterwards. */
+  kick(): void {
+    if (this.#stopped) return;
+    if (this.#running) {
+      this.#again = true;
+      return;
+    }
+    this.#running = true;
+    this.#run().then(
+      () => {
+        this.#running = false;
+        if (this.#again) this.kick();
+      },
+      (error: unknown) => {
+        this.#running = false;
+        this.#options.log.warning(`the local server could not be brought to the committed state: ${describeError(error)}`);
+      },
+    );
+  }
+
+  /** The postmaster is gone: there is nothing to execute on any more. */
+  serverDied(): void {
+    this.#serverGone = true;
+    this.#observation = null;
+    this.kick();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Sends the present report again (a new leader recruits from zero). */
+  repeatReport(): void {
+    if (this.#report !== null) this.#options.sendReport(this.#report.token, this.#report.report);
+  }
+
+  /** Why this server is not fit to stay primary, or null. */
+  unfit(leaseMs: number): string | null {
+    if (this.#serverGone) return "the local server is gone";
+    if (this.leaving) return "the local server is being stopped";
+    if (!this.#options.lease.open) return null;
+    const silentMs = monotonicMs() - this.#lastProbeOkMs;
+    return silentMs > leaseMs ? `the local server has not completed a commit for ${silentMs} ms` : null;
+  }
+
+  /** The committing health probe of an open primary; one at a time, its age is what counts. */
+  probe(): void {
+    if (this.#probing || this.#serverGone || this.#stopped || !this.#options.lease.open) return;
+    this.#probing = true;
+    this.#options.server
+      .probeCommit(this.#options.markerKey)
+      .then(() => {
+        this.#lastProbeOkMs = monotonicMs();
+      })
+      .catch((error: unknown) => this.#options.log.warning(`the commit probe failed: ${describeError(error)}`))
+      .finally(() => {
+        this.#probing = false;
+      });
+  }
+
+  async #run(): Promise<void> {
+    this.#again = false;
+    if (this.#serverGone) {
+      this.#reportUnable("the server is down");
+      return;
+    }
+    // A recruit or promotion must not wait for another look: the last one, at most a gossip interval old, will do.
+    let action = this.#observation === null ? null : this.#decide();
+    if (action === null || (action.type !== "pledge" && action.type !== "promote")) {
+      await this.#observe();
+      action = this.#decide();
+    }
+    this.#action = action.type;
+    await this.#perform(action);
+    this.#options.onObserved();
+  }
+
+  async #observe(): Promise<void> {
+    const observation = await this.#options.server.observe();
+    if (this.#serverGone) return;
+    this.#observation = observation;
+    this.#observedAtMs = monotonicMs();
+    if (observation.receiver?.latestEndLsn) this.#lastPrimaryLsn = observation.receiver.latestEndLsn;
+    if (observation.receiver?.status === "streaming" && this.#node.pointedAt !== noToken) {
+      this.#followedThisLife = { token: this.#node.pointedAt, startedAt: observation.postmasterStartTime };
+    }
+    this.#options.onObserved();
+  }
+
+  #decide(): NodeAction {
+    const { state, lease } = this.#options;
+    const observation = this.#observation;
+    return decideNode({
+      now: monotonicMs(),
+      selfId: this.#options.selfId,
+      state: state(),
+      pledge: optionalToken(this.#node.pledge),
+      pointedAt: optionalToken(this.#node.pointedAt),
+      promotedUnder: optionalToken(this.#node.promotedUnder),
+      server: {
+        reachable: observation?.reachable ?? false,
+        inRecovery: observation?.inRecovery ?? null,
+        timeline: observation?.timeline ?? null,
+        replayLsn: observation?.replayLsn ?? null,
+        markerToken: observation?.markerToken ?? null,
+        followingToken: this.#followingToken(observation),
+        streaming: observation?.receiver?.status === "streaming",
+        replayDone: observation?.replayDone ?? false,
+      },
+      lease: { token: lease.token, live: lease.live, open: lease.open },
+      pledgedFor: this.#pledgedFor,
+    });
+  }
+
+  /** A conninfo that is set was set in this life of the server: every start clears it. */
+  #followingToken(observation: ServerObservation | null): Token | null {
+    if (observation === null || !observation.primaryConninfo) return null;
+    return optionalToken(this.#node.pointedAt);
+  }
+
+  async #perform(action: NodeAction): Promise<void> {
+    if (action.type !== "none" && action.text !== "" && action.text !== this.#lastText) {
+      this.#options.log.info(action.text);
+    }
+    this.#lastText = action.text;
+    if (this.leaving) {
+      if (action.type === "pledge") this.#options.sendReport(action.token, this.#leavingReport());
+      return;
+    }
+    switch (action.type) {
+      case "pledge":
+        await this.#pledge(action.token, action.waitLsn);
+        return;
+      case "promote":
+        await this.#promote(action.token, action.parent);
+        return;
+      case "follow":
+        await this.#follow(action.token, action.primary);
+        return;
+      case "rejoin":
+        await this.#rejoin(action);
+        return;
+      case "demote":
+        await this.#options.expireWord();
+        this.#leaving = true;
+        this.#options.lease.forget();
+        this.#options.stopServer("immediate");
+        return;
+      case "release":
+        this.#options.lease.forget();
+        await this.#options.expireWord();
+        await this.#submit({ type: "release", token: action.token, shutdownLsn: null, text: action.text });
+        return;
+      case "handover":
+        await this.#handOver(action.token);
+        return;
+      case "none":
+        return;
+    }
+  }
+
+  async #save(change: Partial<NodeState>): Promise<void> {
+    const next: NodeState = { ...this.#node, ...change };
+    await this.#options.saveNodeState(next);
+    this.#node = next;
+  }
+
+  async #pledge(token: Token, waitLsn: Lsn | null): Promise<void> {
+    if (!this.#observation?.reachable) {
+      this.#reportUnable(this.#observation?.why ?? "the server was not looked at yet");
+      return;
+    }
+    const before = this.#observation;
+    // Durable before anything is ended: an agent that restarts here follows nothing older (failover-model answer 8).
+    await this.#save({ pledge: formatToken(token) });
+    const result = await this.#options.server.pledge({ waitLsn, waitMs: waitLsn === null ? 0 : 5000, deadlineMs: 5000 });
+    const { phase } = this.#options.state();
+    const from = phase.kind === "recruit" ? phase.from : null;
+    const report: Report = {
+      kind: "position",
+      token: result.markerToken,
+      lsn: result.lsn,
+      timeline: result.timeline,
+      followedSinceStart:
+        this.#followedThisLife !== null &&
+        from !== null &&
+        this.#followedThisLife.token === formatToken(from) &&
+        this.#followedThisLife.startedAt === before.postmasterStartTime,
+      lastPrimaryLsn: result.lastPrimaryLsn ?? this.#lastPrimaryLsn,
+      wasHolder:
+        from !== null && this.#node.promotedUnder === formatToken(from) && result.markerToken !== null
+          ? tokensEqual(result.markerToken, from)
+          : false,
+    };
+    this.#pledgedFor = token;
+    this.#report = { token, report };
+    this.#options.sendReport(token, report);
+  }
+
+  #leavingReport(): Report {
+    return this.#rejoining ? { kind: "rejoining" } : { kind: "unable", why: "the server is being stopped" };
+  }
+
+  #reportUnable(why: string): void {
+    const state = this.#options.state();
+    if (state.phase.kind !== "recruit" || state.current === null) return;
+    this.#options.sendReport(state.current, { kind: "unable", why });
+  }
+
+  async #promote(token: Token, parent: Token | null): Promise<void> {
+    const { lease, log, hooks, server } = this.#options;
+    if (lease.token === null || !tokensEqual(lease.token, token)) await lease.hold(token);
+    // An agent that was restarted beside its healthy primary only takes up the renewals again.
+    if (lease.open && this.#options.state().phase.kind === "steady") {
+      this.#lastProbeOkMs = monotonicMs();
+      return;
+    }
+    const deadlineMs = Math.max(1000, this.#options.state().leaseMs);
+    if (!(await lease.awaitLive(token, deadlineMs))) {
+      log.warning(`waiting for the lease of ${formatToken(token)} before promoting`);
+      return;
+    }
+    if (this.#observation?.inRecovery !== false) {
+      const veto = await hooks.prePromote(token);
+      if (veto !== null) {
+        log.warning(`not promoted: ${veto}`);
+        await this.#options.expireWord();
+        lease.forget();
+        await this.#submit({ type: "release", token, shutdownLsn: null, text: `The pre_promote hook refused: ${veto}` });
+        return;
+      }
+      // Durable first: found in recovery afterwards, this node knows that the promotion did not hold, and releases.
+      await this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) });
+    }
+    const promotion = await server.promote(deadlineMs);
+    if (!this.#stillHolds(token)) return;
+    await server.writeMarker({ token, parent, node: this.#options.selfName, markerKey: this.#options.markerKey });
+    this.#lastProbeOkMs = monotonicMs();
+    if (!this.#stillHolds(token) || !(await lease.openWord(token))) {
+      log.warning(`the lease of ${formatToken(token)} was lost before the server was opened`);
+      return;
+    }
+    log.info(`this server is the primary under token ${formatToken(token)}, timeline ${promotion.timeline}`);
+    hooks.roleChanged("primary", token);
+    this.#observation = null;
+    await this.#submit({ type: "opened", token, timeline: promotion.timeline, forkLsn: promotion.forkLsn });
+  }
+
+  #stillHolds(token: Token): boolean {
+    const { current, lastGranted } = this.#options.state();
+    return (
+      current !== null &&
+      tokensEqual(current, token) &&
+      lastGranted !== null &&
+      tokensEqual(lastGranted.token, token) &&
+      lastGranted.holder === this.#options.selfId &&
+      this.#options.lease.live
+    );
+  }
+
+  async #follow(token: Token, primary: Member): Promise<void> {
+    const wasFollowing = this.#node.pointedAt === formatToken(token);
+    if (!wasFollowing) await this.#save({ pointedAt: formatToken(token) });
+    await this.#options.server.follow({
+      token,
+      dsn: primary.dsn,
+      applicationName: memberSlotName(this.#options.selfId),
+      slotName: memberSlotName(this.#options.selfId),
+    });
+    if (!wasFollowing) this.#options.hooks.roleChanged("standby", token);
+  }
+
+  async #rejoin(action: Extract<NodeAction, { type: "rejoin" }>): Promise<void> {
+    const state = this.#options.state();
+    await this.#options.saveRejoinIntent({
+      format: 1,
+      token: formatToken(action.token),
+      source: { node: action.primary.name, dsn: action.primary.dsn },
+      candidates: state.members
+        .filter((member) => member.kind === "data" && member.id !== this.#options.selfId && member.id !== action.primary.id)
+        .map((member) => ({ node: member.name, dsn: member.dsn })),
+      method: action.method,
+      why: action.text,
+      timeline: action.timeline,
+      systemIdentifier: state.systemIdentifier,
+    });
+    this.#leaving = true;
+    this.#rejoining = true;
+    this.#options.stopServer("fast");
+  }
+
+  async #handOver(token: Token): Promise<void> {
+    const { log, server } = this.#options;
+    await server.checkpoint();
+    this.#handingOver = token;
+    await this.#options.expireWord();
+    this.#options.lease.forget();
+    this.#options.stopServer("fast");
+    let shutdownLsn: Lsn;
+    try {
+      shutdownLsn = await this.#options.waitForShutdownCheckpoint(10_000);
+    } catch (error) {
+      // The word is expired and the token forgotten: nothing is acknowledged here any more, whatever the server does.
+      log.warning(`the server did not shut down in time for the switchover: ${describeError(error)}; stopping it at once`);
+      this.#options.stopServer("immediate");
+      return;
+    }
+    await this.#submit({
+      type: "release",
+      token,
+      shutdownLsn,
+      text: `${this.#options.selfName} shut down at ${shutdownLsn} for the switchover`,
+    });
+  }
+
+  async #submit(command: CommandBody): Promise<void> {
+    const outcome = await this.#options.submit(command);
+    if (!outcome.ok) this.#options.log.warning(`${command.type} was not accepted: ${outcome.message}`);
+  }
+}
+
+/** Slot and application_name of a member: they carry the Raft id, so that a wiped node is never taken for its old self. */
+export function memberSlotName(id: NodeId): string {
+  return `pg_replica_${id}`;
+}
+
+function optionalToken(text: string): Token | null {
+  return text === noToken ? null : parseToken(text);
+}

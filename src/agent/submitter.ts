@@ -1,0 +1,68 @@
+/** Brings a command into the log wherever the leader is: proposes here, or sends it to the leader and waits. */
+import type { Command, CommandBody, Outcome } from "../control/types.js";
+import type { NodeId } from "../raft/types.js";
+import type { Transport } from "../transport/types.js";
+import { wallClockMs } from "./clock.js";
+import type { RaftDriver } from "./raft-driver.js";
+
+const timeoutMs = 5000;
+
+export class Submitter {
+  readonly #waiting = new Map<number, { resolve: (outcome: Outcome) => void; timer: NodeJS.Timeout }>();
+  #nextId = 1;
+
+  constructor(
+    readonly selfId: NodeId,
+    readonly selfName: string,
+    readonly driver: RaftDriver,
+    readonly transport: () => Transport | null,
+  ) {}
+
+  /**
+   * Resolves with the outcome of the command. Code "timeout": whether it was committed is not known; every command is
+   * a compare-and-set, so submitting it again is safe.
+   */
+  submit(body: CommandBody): Promise<Outcome> {
+    const command: Command = { ...body, atMs: wallClockMs(), by: this.selfName };
+    const { role, leader } = this.driver.status();
+    if (role === "leader") return withTimeout(this.driver.propose(command));
+    const transport = this.transport();
+    if (leader === 0 || transport === null) {
+      return Promise.resolve({ ok: false, code: "no-leader", message: "no Raft leader is known to this node" });
+    }
+    return new Promise((resolve) => {
+      const requestId = this.#nextId++;
+      const timer = setTimeout(() => this.answered(requestId, unanswered), timeoutMs);
+      this.#waiting.set(requestId, { resolve, timer });
+      transport.sendApp(leader, { kind: "propose", requestId, command });
+    });
+  }
+
+  answered(requestId: number, outcome: Outcome): void {
+    const waiting = this.#waiting.get(requestId);
+    if (waiting === undefined) return;
+    this.#waiting.delete(requestId);
+    clearTimeout(waiting.timer);
+    waiting.resolve(outcome);
+  }
+
+  /** A member asked this node, as the leader, to propose. */
+  async forward(from: NodeId, requestId: number, command: Command): Promise<void> {
+    const outcome = await withTimeout(this.driver.propose(command));
+    this.transport()?.sendApp(from, { kind: "proposed", requestId, outcome });
+  }
+}
+
+const unanswered: Outcome = {
+  ok: false,
+  code: "timeout",
+  message: `the cluster did not commit the command within ${timeoutMs} ms; it may still be committed`,
+};
+
+function withTimeout(proposal: Promise<Outcome>): Promise<Outcome> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<Outcome>((resolve) => {
+    timer = setTimeout(() => resolve(unanswered), timeoutMs);
+  });
+  return Promise.race([proposal, deadline]).finally(() => clearTimeout(timer));
+}
