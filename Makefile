@@ -1,0 +1,49 @@
+# pg_replica, as authors and packagers of PostgreSQL extensions expect it:
+#   make                the extension, and the agent's program when its dependencies are there (npm ci)
+#   make install        both, and the command pg_replica beside PostgreSQL's own programs
+#   make installcheck   after make install: the extension's regression tests on a temporary server
+# PG_CONFIG chooses the PostgreSQL installation, DESTDIR a staging root.
+PG_CONFIG ?= pg_config
+# make install and others run as another user than the build: say it once, here.
+BINDIR = $(shell $(PG_CONFIG) --bindir)
+AGENT_DIR = $(shell $(PG_CONFIG) --sharedir)/pg_replica
+BUNDLE = dist/pg_replica.mjs
+EXTENSION_MAKE = $(MAKE) -C extension PG_CONFIG="$(PG_CONFIG)"
+
+all: extension agent
+
+extension:
+	$(EXTENSION_MAKE) all
+
+# npm decides what is out of date. Without node_modules (a C-only build, or a release with the program in it) nothing
+# is to be done here; make install says so when the program is missing.
+agent:
+	@if [ -d node_modules ]; then npm run --silent build; fi
+
+install: install-extension install-agent
+
+install-extension:
+	$(EXTENSION_MAKE) install DESTDIR="$(DESTDIR)"
+
+install-agent:
+	@if [ ! -f $(BUNDLE) ]; then \
+	  echo "$(BUNDLE) is not there: run \"npm ci && make\" first" >&2; exit 1; fi
+	install -d "$(DESTDIR)$(AGENT_DIR)" "$(DESTDIR)$(BINDIR)"
+	install -m 644 $(BUNDLE) "$(DESTDIR)$(AGENT_DIR)/pg_replica.mjs"
+	sed 's|@AGENT_DIR@|$(AGENT_DIR)|' extension/pg_replica.sh > extension/pg_replica.launcher
+	install -m 755 extension/pg_replica.launcher "$(DESTDIR)$(BINDIR)/pg_replica"
+	rm -f extension/pg_replica.launcher
+
+uninstall:
+	$(EXTENSION_MAKE) uninstall DESTDIR="$(DESTDIR)"
+	rm -f "$(DESTDIR)$(AGENT_DIR)/pg_replica.mjs" "$(DESTDIR)$(BINDIR)/pg_replica"
+	-rmdir "$(DESTDIR)$(AGENT_DIR)"
+
+installcheck:
+	$(EXTENSION_MAKE) installcheck
+
+clean:
+	$(EXTENSION_MAKE) clean
+	rm -rf build dist
+
+.PHONY: all extension agent install install-extension install-agent uninstall installcheck clean
