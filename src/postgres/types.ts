@@ -16,6 +16,11 @@ export interface ServerObservation {
   readonly replayPaused: boolean;
   readonly lagSeconds: number | null;
   readonly receiver: { readonly status: string; readonly latestEndLsn: Lsn | null } | null;
+  /** In recovery, no receiver, and the startup process has parked itself at the end of the WAL: a positive signal. */
+  readonly replayDone: boolean;
+  /** As this server has them in force; null when unreachable. May hold a password: never log it. */
+  readonly primaryConninfo: string | null;
+  readonly primarySlotName: string | null;
   /** Row of pg_replica.token; null when the extension is not there yet. */
   readonly markerToken: Token | null;
   readonly pendingRestart: boolean;
