@@ -33,6 +33,8 @@ export interface LeaderInput {
   readonly gossip: ReadonlyMap<NodeId, { readonly receivedAtMs: Millis; readonly gossip: Gossip }>;
   /** When this leader first saw the present phase of the present token (its own clock). */
   readonly phaseSinceMs: Millis;
+  /** When this leader first saw `state.handover` of the present token (its own clock); null: none in progress. */
+  readonly handoverSinceMs: Millis | null;
   /** When the first report of the present recruit arrived; null: none yet. */
   readonly firstReportMs: Millis | null;
   /** How many promotions in a row were begun again because they did not open. */

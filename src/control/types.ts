@@ -98,6 +98,11 @@ export interface ControlState {
   readonly serverMajor: number;
   /** D of the lease protocol; the committed value counts, not a node's setting. */
   readonly leaseMs: Millis;
+  /**
+   * The largest D that the holder of `lastGranted` may still be counting with: a holder that has not yet applied a
+   * shorter D renews with the longer one. Grants wait for this one; it falls back to `leaseMs` at the next grant.
+   */
+  readonly leaseCeilingMs: Millis;
   readonly nextNodeId: NodeId;
   readonly members: readonly Member[];
   readonly phase: Phase;
@@ -143,7 +148,14 @@ export type CommandBody =
       readonly leaseMs: Millis;
       readonly member: Omit<Member, "id">;
     }
-  | { readonly type: "addMember"; readonly systemIdentifier: string | null; readonly member: Omit<Member, "id"> }
+  | {
+      readonly type: "addMember";
+      /** Null for a witness, which has no server. */
+      readonly systemIdentifier: string | null;
+      /** Major version of the member's server; null or absent: a witness. */
+      readonly serverMajor?: number | null;
+      readonly member: Omit<Member, "id">;
+    }
   | { readonly type: "updateMember"; readonly member: Member }
   | { readonly type: "removeMember"; readonly id: NodeId }
   | {
