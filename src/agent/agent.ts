@@ -94,12 +94,20 @@ export class Agent {
     this.#config = config;
     this.#log.level = config.logLevel;
     const state = this.#parts?.driver.state;
-    if (state !== undefined && config.failoverTimeoutMs !== before.failoverTimeoutMs && state.leaseMs !== config.failoverTimeoutMs) {
+    if (
+      state !== undefined &&
+      config.failoverTimeoutMs !== before.failoverTimeoutMs &&
+      state.leaseMs !== config.failoverTimeoutMs
+    ) {
       this.#log.warning(
         `pg_replica.failover_timeout_ms was fixed for the cluster at ${state.leaseMs} ms when it was made; the new value of this node is not used`,
       );
     }
-    if (config.raftPort !== before.raftPort || config.httpPort !== before.httpPort || config.listenAddresses !== before.listenAddresses) {
+    if (
+      config.raftPort !== before.raftPort ||
+      config.httpPort !== before.httpPort ||
+      config.listenAddresses !== before.listenAddresses
+    ) {
       this.#log.info("a port or listen address changed: starting this agent again");
       this.terminate();
     }
@@ -432,6 +440,7 @@ export class Agent {
         const outcome = await parts.submitter.submit({
           type: "addMember",
           systemIdentifier: request.systemIdentifier,
+          serverMajor: request.serverMajor,
           member: request.member,
         });
         if (!outcome.ok) return { ok: false, code: outcome.code, message: outcome.message };
@@ -478,7 +487,11 @@ export class Agent {
     const parts = this.#parts;
     if (parts === null) {
       return Promise.reject(
-        new CommandError("starting", "this node has not joined its cluster yet", "See the server's log for what it waits for."),
+        new CommandError(
+          "starting",
+          "this node has not joined its cluster yet",
+          "See the server's log for what it waits for.",
+        ),
       );
     }
     return handleCommand(
@@ -497,7 +510,10 @@ export class Agent {
     const { lastGranted, phase } = parts.driver.state;
     if (lastGranted === null || phase.kind !== "steady") return false;
     if (lastGranted.holder === parts.selfId) return parts.lease.live;
-    return this.#heardWithin(lastGranted.holder, parts.leaseMs()) && this.#gossip.get(lastGranted.holder)?.gossip.lease !== null;
+    return (
+      this.#heardWithin(lastGranted.holder, parts.leaseMs()) &&
+      this.#gossip.get(lastGranted.holder)?.gossip.lease !== null
+    );
   }
 
   #heardWithin(id: NodeId, ms: number): boolean {
@@ -557,15 +573,17 @@ export class Agent {
     const { state } = parts.driver;
     const wanted = state.members
       .filter((member) => member.kind === "data" && member.id !== parts.selfId)
-      .map((member) => ({ slotName: memberSlotName(member.id), confirmedLsn: this.#confirmedLsn(parts, member.id) }));
-    parts.server.maintainSlots(wanted).catch((error: unknown) => this.#log.warning(`member slots: ${describeError(error)}`));
+      .map((member) => ({ slotName: memberSlotName(member.id), confirmedLsn: this.#confirmedLsn(member.id) }));
+    parts.server
+      .maintainSlots(wanted)
+      .catch((error: unknown) => this.#log.warning(`member slots: ${describeError(error)}`));
   }
 
   /**
    * Up to where a member certainly needs nothing more from this node. For the primary that is this node's own restart
    * point: a rewind of the primary, should it lose, starts from the last common checkpoint (postgres-mechanics 1).
    */
-  #confirmedLsn(parts: Parts, id: NodeId): string | null {
+  #confirmedLsn(id: NodeId): string | null {
     const gossip = this.#gossip.get(id)?.gossip;
     if (gossip === undefined) return null;
     if (gossip.role === "primary") return readControlFile(this.#config.server.pgdata).redoLsn;

@@ -93,8 +93,8 @@ function historyRows(view: NodeView): Array<Record<string, unknown>> {
 async function failover(context: CommandContext, args: Args): Promise<string> {
   const state = context.state();
   const { current } = state;
-  const target = resolveTarget(state, args["target"]);
-  const allowDataLoss = args["allow_data_loss"] === true;
+  const target = resolveTarget(state, args.target);
+  const allowDataLoss = args.allow_data_loss === true;
   if (current === null || state.phase.kind === "empty") {
     throw new CommandError("no-primary", "the cluster has not had a primary yet", "Wait until the first node is up.");
   }

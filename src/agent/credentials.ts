@@ -54,7 +54,9 @@ async function readText(config: AgentConfig, setting: string, file: string): Pro
   try {
     return await readFile(inDataDirectory(config, file), "utf8");
   } catch (error) {
-    throw new AgentError("unreadable-file", `${setting}: ${describeError(error)}`, `Check ${setting}.`, { cause: error });
+    throw new AgentError("unreadable-file", `${setting}: ${describeError(error)}`, `Check ${setting}.`, {
+      cause: error,
+    });
   }
 }
 

@@ -5,8 +5,8 @@
 import type { NodeAction } from "../control/decisions.js";
 import { decideNode, formatToken, parseToken, tokensEqual } from "../control/index.js";
 import type { CommandBody, ControlState, Lsn, Member, Outcome, Report, Token } from "../control/types.js";
-import type { NodeId } from "../raft/types.js";
 import type { LocalServer, RejoinIntent, ServerObservation } from "../postgres/types.js";
+import type { NodeId } from "../raft/types.js";
 import type { NodeState } from "../storage/types.js";
 import { monotonicMs } from "./clock.js";
 import { describeError } from "./errors.js";
@@ -43,7 +43,6 @@ export class Executor {
   readonly #options: ExecutorOptions;
   #node: NodeState;
   #observation: ServerObservation | null = null;
-  #observedAtMs = 0;
   #running = false;
   #again = false;
   #stopped = false;
@@ -55,7 +54,7 @@ export class Executor {
   #leaving = false;
   #rejoining = false;
   #followedThisLife: { readonly token: string; readonly startedAt: string | null } | null = null;
-  #lastProbeOkMs = 0;
+  #lastProbeOkMs = monotonicMs();
   #probing = false;
   #lastPrimaryLsn: Lsn | null = null;
   #action: NodeAction["type"] = "none";
@@ -97,7 +96,9 @@ export class Executor {
       },
       (error: unknown) => {
         this.#running = false;
-        this.#options.log.warning(`the local server could not be brought to the committed state: ${describeError(error)}`);
+        this.#options.log.warning(
+          `the local server could not be brought to the committed state: ${describeError(error)}`,
+        );
       },
     );
   }
@@ -163,7 +164,6 @@ export class Executor {
     const observation = await this.#options.server.observe();
     if (this.#serverGone) return;
     this.#observation = observation;
-    this.#observedAtMs = monotonicMs();
     if (observation.receiver?.latestEndLsn) this.#lastPrimaryLsn = observation.receiver.latestEndLsn;
     if (observation.receiver?.status === "streaming" && this.#node.pointedAt !== noToken) {
       this.#followedThisLife = { token: this.#node.pointedAt, startedAt: observation.postmasterStartTime };
@@ -225,9 +225,9 @@ export class Executor {
         await this.#rejoin(action);
         return;
       case "demote":
-        await this.#options.expireWord();
         this.#leaving = true;
         this.#options.lease.forget();
+        await this.#options.expireWord();
         this.#options.stopServer("immediate");
         return;
       case "release":
@@ -257,7 +257,11 @@ export class Executor {
     const before = this.#observation;
     // Durable before anything is ended: an agent that restarts here follows nothing older (failover-model answer 8).
     await this.#save({ pledge: formatToken(token) });
-    const result = await this.#options.server.pledge({ waitLsn, waitMs: waitLsn === null ? 0 : 5000, deadlineMs: 5000 });
+    const result = await this.#options.server.pledge({
+      waitLsn,
+      waitMs: waitLsn === null ? 0 : 5000,
+      deadlineMs: 5000,
+    });
     const { phase } = this.#options.state();
     const from = phase.kind === "recruit" ? phase.from : null;
     const report: Report = {
@@ -310,7 +314,12 @@ export class Executor {
         log.warning(`not promoted: ${veto}`);
         await this.#options.expireWord();
         lease.forget();
-        await this.#submit({ type: "release", token, shutdownLsn: null, text: `The pre_promote hook refused: ${veto}` });
+        await this.#submit({
+          type: "release",
+          token,
+          shutdownLsn: null,
+          text: `The pre_promote hook refused: ${veto}`,
+        });
         return;
       }
       // Durable first: found in recovery afterwards, this node knows that the promotion did not hold, and releases.
@@ -361,7 +370,9 @@ export class Executor {
       token: formatToken(action.token),
       source: { node: action.primary.name, dsn: action.primary.dsn },
       candidates: state.members
-        .filter((member) => member.kind === "data" && member.id !== this.#options.selfId && member.id !== action.primary.id)
+        .filter(
+          (member) => member.kind === "data" && member.id !== this.#options.selfId && member.id !== action.primary.id,
+        )
         .map((member) => ({ node: member.name, dsn: member.dsn })),
       method: action.method,
       why: action.text,
@@ -377,15 +388,18 @@ export class Executor {
     const { log, server } = this.#options;
     await server.checkpoint();
     this.#handingOver = token;
-    await this.#options.expireWord();
+    // Forgotten first: a confirmation that is still on its way moves nothing any more.
     this.#options.lease.forget();
+    await this.#options.expireWord();
     this.#options.stopServer("fast");
     let shutdownLsn: Lsn;
     try {
       shutdownLsn = await this.#options.waitForShutdownCheckpoint(10_000);
     } catch (error) {
       // The word is expired and the token forgotten: nothing is acknowledged here any more, whatever the server does.
-      log.warning(`the server did not shut down in time for the switchover: ${describeError(error)}; stopping it at once`);
+      log.warning(
+        `the server did not shut down in time for the switchover: ${describeError(error)}; stopping it at once`,
+      );
       this.#options.stopServer("immediate");
       return;
     }

@@ -4,8 +4,8 @@
  * killed at its deadline and can not hold up or undo a failover.
  */
 import { spawn } from "node:child_process";
-import type { Token } from "../control/types.js";
 import { formatToken } from "../control/index.js";
+import type { Token } from "../control/types.js";
 import type { Logger } from "./logger.js";
 
 const prePromoteDeadlineMs = 2000;
@@ -28,7 +28,9 @@ export class Hooks {
     const result = await this.#run(command, "promoting", token, prePromoteDeadlineMs);
     if (result.code === 0) return null;
     if (result.code === null) {
-      this.options.log.warning(`pg_replica.pre_promote did not end by itself (${result.why}); promoting without its word`);
+      this.options.log.warning(
+        `pg_replica.pre_promote did not end by itself (${result.why}); promoting without its word`,
+      );
       return null;
     }
     return `pg_replica.pre_promote exited with ${result.code}${result.output === "" ? "" : `: ${result.output}`}`;

@@ -17,9 +17,9 @@ import type { Meta, RaftStorage } from "../storage/types.js";
 import { guestRequest } from "../transport/index.js";
 import type { GuestRequest } from "../transport/types.js";
 import { delay } from "./clock.js";
+import type { Credentials } from "./credentials.js";
 import { AgentError, describeError } from "./errors.js";
 import type { Logger } from "./logger.js";
-import type { Credentials } from "./credentials.js";
 
 export interface KnownPeer {
   readonly id: number;
@@ -238,7 +238,12 @@ async function askFirst(
   return { ok: false, why: problems.join("; ") };
 }
 
-async function ask(options: IdentityOptions, address: string, request: GuestRequest, clusterId: string): Promise<Answer> {
+async function ask(
+  options: IdentityOptions,
+  address: string,
+  request: GuestRequest,
+  clusterId: string,
+): Promise<Answer> {
   const { host, port } = splitAddress(address);
   const { secret, tls } = options.credentials;
   try {

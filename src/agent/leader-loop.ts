@@ -4,8 +4,8 @@
  * late one is refused when it is applied.
  */
 import { decideLeader, LeaseGrantor } from "../control/index.js";
-import type { Command, CommandBody, ControlState, Gossip, Outcome, Report, Token } from "../control/types.js";
 import { compareTokens, formatToken } from "../control/token.js";
+import type { Command, CommandBody, ControlState, Gossip, Outcome, Report, Token } from "../control/types.js";
 import type { NodeId, ReadState, ReadToken, Status } from "../raft/types.js";
 import { monotonicMs, wallClockMs } from "./clock.js";
 import type { Logger } from "./logger.js";
@@ -37,6 +37,7 @@ export class LeaderLoop {
   #reportsFor: Token | null = null;
   #firstReportMs: number | null = null;
   #openAttempts = 0;
+  #handoverSinceMs: number | null = null;
   #waitingFor = "";
 
   constructor(options: LeaderLoopOptions) {
@@ -116,6 +117,8 @@ export class LeaderLoop {
   }
 
   #notePhase(state: ControlState): void {
+    if (state.handover === null) this.#handoverSinceMs = null;
+    else this.#handoverSinceMs ??= monotonicMs();
     const key = `${state.phase.kind} ${state.current === null ? "" : formatToken(state.current)}`;
     if (key === this.#phase.key) return;
     this.#phase = { key, sinceMs: monotonicMs() };
@@ -159,6 +162,7 @@ export class LeaderLoop {
       gossip: this.#options.gossip,
       phaseSinceMs: this.#phase.sinceMs,
       firstReportMs: this.#firstReportMs,
+      handoverSinceMs: this.#handoverSinceMs,
       openAttempts: this.#openAttempts,
       maximumLagOnFailover: this.#options.maximumLagOnFailover(),
     });

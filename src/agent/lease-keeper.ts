@@ -52,7 +52,8 @@ export class LeaseKeeper {
   }
 
   get open(): boolean {
-    return this.#token !== null && this.#word !== null && this.#word.open && tokensEqual(this.#word.token, this.#token);
+    if (this.#token === null || this.#word === null) return false;
+    return this.#word.open && tokensEqual(this.#word.token, this.#token);
   }
 
   /** Begins to hold `token`: gives it to the lease word (or finds it there, after a restart of the agent) and renews. */
@@ -114,7 +115,9 @@ export class LeaseKeeper {
         if (this.#holder.accepts(token)) this.#note(word);
         this.#lastProblem = "";
       })
-      .catch((error: unknown) => this.#problem(`the confirmed lease did not reach the server: ${describeError(error)}`));
+      .catch((error: unknown) =>
+        this.#problem(`the confirmed lease did not reach the server: ${describeError(error)}`),
+      );
   }
 
   refused(token: Token, why: string): void {

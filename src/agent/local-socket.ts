@@ -76,7 +76,9 @@ export class LocalSocket {
     socket.on("data", (text: string) => {
       buffer += text;
       if (buffer.length > maxRequestBytes) {
-        socket.end(`${JSON.stringify(failure(new CommandError("too-large", `a request is at most ${maxRequestBytes} bytes`)))}\n`);
+        socket.end(
+          `${JSON.stringify(failure(new CommandError("too-large", `a request is at most ${maxRequestBytes} bytes`)))}\n`,
+        );
         return;
       }
       const end = buffer.indexOf("\n");
@@ -95,7 +97,8 @@ export class LocalSocket {
       }
       return { ok: true, result: await this.handle(request.output.command, request.output.args) };
     } catch (error) {
-      if (error instanceof SyntaxError) return failure(new CommandError("bad-request", "the request is not JSON", "", "22023"));
+      if (error instanceof SyntaxError)
+        return failure(new CommandError("bad-request", "the request is not JSON", "", "22023"));
       return failure(error);
     }
   }

@@ -45,7 +45,9 @@ export async function runAgent(): Promise<void> {
 }
 
 function hintOf(error: unknown): string {
-  return error !== null && typeof error === "object" && "hint" in error && typeof error.hint === "string" ? error.hint : "";
+  return error !== null && typeof error === "object" && "hint" in error && typeof error.hint === "string"
+    ? error.hint
+    : "";
 }
 
 /** Leaves a moment for the last log line to reach the supervisor. */

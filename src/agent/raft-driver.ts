@@ -2,9 +2,16 @@
  * Drives the pure Raft core: takes its Ready, makes it durable, sends what may be sent, applies what is committed, and
  * tells those who wait for a proposal what became of it. The only place where the core meets disk, network and time.
  */
-import { applyCommand, decodeCommand, decodeState, emptyControlState, encodeCommand, encodeState } from "../control/index.js";
+import {
+  applyCommand,
+  decodeCommand,
+  decodeState,
+  emptyControlState,
+  encodeCommand,
+  encodeState,
+} from "../control/index.js";
 import type { Command, ControlState, Outcome } from "../control/types.js";
-import type { ConfChange, Message, NodeId, RaftNode, Ready, ReadState, ReadToken, Status } from "../raft/types.js";
+import type { ConfChange, Message, NodeId, RaftNode, ReadState, ReadToken, Ready, Status } from "../raft/types.js";
 import type { RaftStorage } from "../storage/types.js";
 import { monotonicMs } from "./clock.js";
 

@@ -4,8 +4,8 @@
  */
 import { Socket } from "node:net";
 import * as v from "valibot";
-import type { AgentConfig, Token } from "../control/types.js";
 import { formatToken, parseToken } from "../control/token.js";
+import type { AgentConfig, Token } from "../control/types.js";
 import { AgentError } from "./errors.js";
 
 export interface LeaseWord {
@@ -182,7 +182,9 @@ export class SupervisorLink {
   #handle(line: string): void {
     const message = parseMessage(line);
     if (message === null) {
-      this.events.onProtocolError(`the supervisor sent a message that this agent does not understand: ${line.slice(0, 200)}`);
+      this.events.onProtocolError(
+        `the supervisor sent a message that this agent does not understand: ${line.slice(0, 200)}`,
+      );
       return;
     }
     switch (message.type) {

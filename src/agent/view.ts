@@ -1,13 +1,13 @@
 /** Makes what the surfaces show (NodeView) and what the others are told (Gossip) out of the agent's parts. Pure. */
-import { lsnDifference, memberViews, tokensEqual } from "../control/index.js";
+
 import type { NodeAction } from "../control/decisions.js";
+import { lsnDifference, memberViews, tokensEqual } from "../control/index.js";
 import type { AgentConfig, ControlState, Gossip, Lsn, NodeView, ServerState, Token } from "../control/types.js";
 import type { ServerObservation } from "../postgres/types.js";
 import type { NodeId, Status } from "../raft/types.js";
 
 /** Set by the bundle from package.json. */
-export const agentVersion: string =
-  (globalThis as { PG_REPLICA_VERSION?: string }).PG_REPLICA_VERSION ?? "development";
+export const agentVersion: string = (globalThis as { PG_REPLICA_VERSION?: string }).PG_REPLICA_VERSION ?? "development";
 
 export interface ViewSources {
   readonly config: AgentConfig;
@@ -91,7 +91,8 @@ export function buildView(sources: ViewSources): NodeView {
     phase: state.phase.kind,
     synchronous: config.synchronous,
     paused: state.paused,
-    quorum: raft.leader !== 0 && sources.leaderSeenAgoMs <= (state.leaseMs > 0 ? state.leaseMs : config.failoverTimeoutMs),
+    quorum:
+      raft.leader !== 0 && sources.leaderSeenAgoMs <= (state.leaseMs > 0 ? state.leaseMs : config.failoverTimeoutMs),
     leaseMs: state.leaseMs,
     commit: raft.commit,
     applied: raft.applied,
