@@ -23,8 +23,9 @@ const isRoot = process.getuid?.() === 0;
 
 export type Message = Record<string, unknown> & { readonly type: string };
 
-function bindir(): string {
-  return execFileSync(process.env.PG_CONFIG ?? "pg_config", ["--bindir"], { encoding: "utf8" }).trim();
+/** What pg_config says, e.g. for "--bindir". */
+export function installed(what: string): string {
+  return execFileSync(process.env.PG_CONFIG ?? "pg_config", [what], { encoding: "utf8" }).trim();
 }
 
 /** Runs a program as the user who may run PostgreSQL: postgres when the tests run as root. */
@@ -33,7 +34,7 @@ export async function asPostgres(
   args: readonly string[],
   environment: Record<string, string> = {},
 ): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
-  const command = program.includes("/") ? program : join(bindir(), program);
+  const command = program.includes("/") ? program : join(installed("--bindir"), program);
   const full = isRoot ? ["-u", "postgres", "--", command, ...args] : [...args];
   try {
     const done = await run(isRoot ? "runuser" : command, full, { cwd: "/", env: { ...process.env, ...environment } });
@@ -132,7 +133,8 @@ export class Server {
   }
 
   configure(name: string, value: string): void {
-    appendFileSync(join(this.data, "postgresql.conf"), `${name} = '${value.replaceAll("'", "''")}'\n`);
+    const quoted = value.replaceAll("\\", "\\\\").replaceAll("'", "''");
+    appendFileSync(join(this.data, "postgresql.conf"), `${name} = '${quoted}'\n`);
   }
 
   /** @throws Error with the server's log when it does not start. */
