@@ -106,6 +106,8 @@ export interface RejoinIntent {
   readonly format: 1;
   readonly token: string;
   readonly source: { readonly node: string; readonly dsn: string };
+  /** Other members, for when the cluster has failed over meanwhile and `source` is no primary any more. */
+  readonly candidates?: ReadonlyArray<{ readonly node: string; readonly dsn: string }>;
   readonly method: "rewind" | "rebuild";
   readonly why: string;
   /** From the source: the timeline its checkpoint must be on before a rewind is trusted. */
