@@ -260,11 +260,29 @@ export function describeConninfo(dsn: string): string {
   let parameters: Map<string, string>;
   try {
     parameters = parseConninfo(dsn);
+    // An unescaped "/" in a URI's password makes a "port" out of it.
+    splitHosts(parameters);
   } catch {
     return "(unreadable connection string)";
   }
   for (const keyword of secretKeywords) parameters.delete(keyword);
   return formatConninfo(parameters);
+}
+
+/** One connection string for each host that `dsn` names, in its order; everything else is kept. */
+export function expandHosts(dsn: string): string[] {
+  const parameters = parseConninfo(dsn);
+  const hosts = parameters.get("host")?.split(",");
+  const addresses = parameters.get("hostaddr")?.split(",");
+  return splitHosts(parameters).map((place, index) => {
+    const one = new Map(parameters);
+    const host = hosts?.[index];
+    const address = addresses?.[index];
+    if (host !== undefined) one.set("host", host);
+    if (address !== undefined) one.set("hostaddr", address);
+    if (host !== undefined || address !== undefined) one.set("port", String(place.port));
+    return formatConninfo(one);
+  });
 }
 
 /**

@@ -1,0 +1,87 @@
+/** What /proc tells about other processes. Entries that vanish or belong to others while we look are skipped. */
+import { type BigIntStats, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { basename } from "node:path";
+
+export interface RunningProcess {
+  readonly pid: number;
+  /** File name of its program, or "" when it cannot be seen. */
+  readonly program: string;
+}
+
+export function runningPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+export function programOf(pid: number): string {
+  try {
+    // A package upgrade removes the program of a running process.
+    return basename(readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ""));
+  } catch {
+    return "";
+  }
+}
+
+/** A process that has ended but whose parent has not looked yet: it runs nothing and holds nothing. */
+export function isZombie(pid: number): boolean {
+  const state = statFields(pid)?.[0];
+  return state === "Z" || state === "X";
+}
+
+export function parentOf(pid: number): number {
+  return Number(statFields(pid)?.[1] ?? 0);
+}
+
+/** Fields of /proc/PID/stat after the name, which may itself contain blanks and parentheses. */
+function statFields(pid: number): string[] | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return text.slice(text.lastIndexOf(")") + 2).split(" ");
+  } catch {
+    return null;
+  }
+}
+
+export function userOf(pid: number): number | null {
+  return statOrNull(`/proc/${pid}`) === null ? null : Number(statOrNull(`/proc/${pid}`)?.uid);
+}
+
+/** Processes that have this file open, other than this one. */
+export function holdersOf(file: BigIntStats): RunningProcess[] {
+  return runningPids()
+    .filter((pid) => pid !== process.pid && hasOpen(pid, file))
+    .map((pid) => ({ pid, program: programOf(pid) }));
+}
+
+function hasOpen(pid: number, file: BigIntStats): boolean {
+  let names: string[];
+  try {
+    names = readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return false;
+  }
+  return names.some((name) => isSameFile(statOrNull(`/proc/${pid}/fd/${name}`), file));
+}
+
+/** PostgreSQL processes that work in this data directory: the postmaster and every backend, also orphaned ones. */
+export function serversIn(pgdata: string): number[] {
+  const directory = statOrNull(pgdata);
+  if (directory === null) return [];
+  return runningPids().filter(
+    (pid) =>
+      pid !== process.pid && programOf(pid) === "postgres" && isSameFile(statOrNull(`/proc/${pid}/cwd`), directory),
+  );
+}
+
+function isSameFile(a: BigIntStats | null, b: BigIntStats): boolean {
+  return a !== null && a.dev === b.dev && a.ino === b.ino;
+}
+
+function statOrNull(path: string): BigIntStats | null {
+  try {
+    return statSync(path, { bigint: true });
+  } catch {
+    return null;
+  }
+}
