@@ -1,0 +1,131 @@
+/**
+ * Everything about a schedule that is drawn from its seed. Swarm style: each fault is absent in a good share of the
+ * seeds, because a fault that is always there hides the bugs that need its absence.
+ */
+import { Random } from "./random.js";
+
+export type PartitionStyle = "none" | "symmetric" | "one-way" | "partial";
+
+export interface Knobs {
+  readonly nodes: number;
+  /** Voters of the first configuration; the others join later. */
+  readonly initialVoters: number;
+  /** D of the lease protocol; every other time is relative to it, as in the product. */
+  readonly leaseMs: number;
+  readonly electionTimeoutMs: number;
+  readonly heartbeatIntervalMs: number;
+  readonly tickIntervalMs: number;
+  /** How long faults go on, and how long the healed cluster then has to show that it lives. */
+  readonly faultsMs: number;
+  readonly healedMs: number;
+
+  readonly lossChance: number;
+  readonly delayMeanMs: number;
+  readonly tailChance: number;
+  readonly tailMeanMs: number;
+  /** Messages of one link keep their order, as over one TCP connection. */
+  readonly ordered: boolean;
+  readonly duplicateChance: number;
+  readonly duplicateDelayMs: number;
+  readonly partition: PartitionStyle;
+  readonly partitionEveryMs: number;
+  readonly partitionForMs: number;
+  readonly resetEveryMs: number;
+
+  readonly writeMeanMs: number;
+  readonly syncMeanMs: number;
+  readonly stallChance: number;
+  readonly stallMeanMs: number;
+  /** At each persist boundary: before the write, between write and sync, between sync and send. */
+  readonly boundaryCrashChance: number;
+
+  readonly clockRateBound: number;
+  readonly clockExtremes: boolean;
+  readonly tickJitter: number;
+
+  readonly crashEveryMs: number;
+  readonly restartMeanMs: number;
+  /** The machine dies, and not only the agent: the lease word in shared memory dies with it. */
+  readonly hostCrashChance: number;
+  readonly pauseEveryMs: number;
+  readonly pauseMeanMs: number;
+
+  readonly proposeEveryMs: number;
+  readonly readEveryMs: number;
+  readonly membershipEveryMs: number;
+  readonly transferEveryMs: number;
+  readonly campaignEveryMs: number;
+  readonly releaseEveryMs: number;
+  readonly takeoverEveryMs: number;
+  /** Applied entries between two snapshots; 0: never. */
+  readonly compactEvery: number;
+  /** Messages are copied on the way, so that a shared reference between nodes shows. */
+  readonly copyMessages: boolean;
+
+  readonly maxBytesPerAppend: number;
+  readonly maxInflightAppends: number;
+  readonly maxUncommittedBytes: number;
+}
+
+/** The rate bound of raft-reference 4.4. */
+const rho = 0.01;
+const never = Number.POSITIVE_INFINITY;
+
+export function drawKnobs(seed: number, nodes: number): Knobs {
+  const random = new Random(seed, 1);
+  /** The value with the given probability, otherwise the one that means "not in this schedule". */
+  const sometimes = (probability: number, present: () => number, absent: number): number =>
+    random.chance(probability) ? present() : absent;
+
+  const leaseMs = random.pick([500, 500, 1000, 3000]);
+  const electionTimeoutMs = Math.floor(leaseMs / 3);
+  const e = electionTimeoutMs;
+  const heartbeatIntervalMs = Math.floor(leaseMs / 20);
+  const everyE = (low: number, high: number) => (): number => e * random.between(low, high);
+  return {
+    nodes,
+    initialVoters: random.chance(0.1) ? random.integer(1, nodes) : nodes,
+    leaseMs,
+    electionTimeoutMs,
+    heartbeatIntervalMs,
+    tickIntervalMs: Math.max(5, Math.floor(heartbeatIntervalMs / 2)),
+    faultsMs: e * random.between(20, 60),
+    healedMs: e * 40,
+    lossChance: sometimes(0.5, () => random.pick([0.01, 0.05, 0.1, 0.3]), 0),
+    delayMeanMs: random.pick([0.2, 1, 5, e / 20, e / 6]),
+    tailChance: sometimes(0.5, () => random.pick([0.01, 0.1]), 0),
+    tailMeanMs: everyE(0.2, 3)(),
+    ordered: random.chance(0.4),
+    duplicateChance: sometimes(0.4, () => random.pick([0.01, 0.1, 0.3]), 0),
+    duplicateDelayMs: everyE(0.1, 10)(),
+    partition: random.pick<PartitionStyle>(["none", "symmetric", "symmetric", "one-way", "partial"]),
+    partitionEveryMs: everyE(2, 12)(),
+    partitionForMs: everyE(1, 10)(),
+    resetEveryMs: sometimes(0.3, everyE(1, 8), never),
+    writeMeanMs: random.pick([0.05, 0.5, 3]),
+    syncMeanMs: random.pick([0.1, 1, 8, e / 10]),
+    stallChance: sometimes(0.3, () => random.pick([0.002, 0.02]), 0),
+    stallMeanMs: everyE(0.5, 4)(),
+    boundaryCrashChance: sometimes(0.4, () => random.pick([0.001, 0.01, 0.03]), 0),
+    clockRateBound: random.chance(0.2) ? 0 : rho,
+    clockExtremes: random.chance(0.5),
+    tickJitter: random.pick([0, 0.2, 3]),
+    crashEveryMs: sometimes(0.5, everyE(1.5, 15), never),
+    restartMeanMs: everyE(0.02, 6)(),
+    hostCrashChance: random.pick([0, 0.5, 1]),
+    pauseEveryMs: sometimes(0.4, everyE(2, 12), never),
+    pauseMeanMs: everyE(0.2, 6)(),
+    proposeEveryMs: everyE(0.03, 0.6)(),
+    readEveryMs: sometimes(0.7, everyE(0.1, 1), never),
+    membershipEveryMs: sometimes(0.45, everyE(1, 6), never),
+    transferEveryMs: sometimes(0.3, everyE(1, 8), never),
+    campaignEveryMs: sometimes(0.15, everyE(2, 10), never),
+    releaseEveryMs: sometimes(0.4, everyE(3, 15), never),
+    takeoverEveryMs: sometimes(0.3, everyE(3, 15), never),
+    compactEvery: sometimes(0.6, () => random.pick([3, 10, 40]), 0),
+    copyMessages: random.chance(0.25),
+    maxBytesPerAppend: random.pick([64, 1024, 1 << 20]),
+    maxInflightAppends: random.pick([1, 4, 64]),
+    maxUncommittedBytes: random.pick([512, 1 << 20]),
+  };
+}

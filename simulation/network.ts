@@ -1,0 +1,101 @@
+/**
+ * The faulty network: says for each message whether and when it arrives (once, twice, long after, never) and which
+ * links are cut. Cuts act at the moment of sending; what is already under way still arrives.
+ */
+import type { Knobs } from "./knobs.js";
+import type { Marks } from "./marks.js";
+import type { Random } from "./random.js";
+
+export class Network {
+  readonly #knobs: Knobs;
+  readonly #random: Random;
+  readonly #marks: Marks;
+  readonly #size: number;
+  readonly #cut: Uint8Array;
+  /** Arrival time of the newest message of each link, for links that keep their order. */
+  readonly #lastArrivalMs: Float64Array;
+  #healed = false;
+
+  /** Set by `route`: up to two arrival times; negative: lost. */
+  arrivalMs = -1;
+  duplicateArrivalMs = -1;
+
+  constructor(knobs: Knobs, random: Random, marks: Marks, maxNodes: number) {
+    this.#knobs = knobs;
+    this.#random = random;
+    this.#marks = marks;
+    this.#size = maxNodes + 1;
+    this.#cut = new Uint8Array(this.#size * this.#size);
+    this.#lastArrivalMs = new Float64Array(this.#size * this.#size);
+  }
+
+  route(from: number, to: number, nowMs: number): void {
+    const knobs = this.#knobs;
+    const random = this.#random;
+    this.arrivalMs = -1;
+    this.duplicateArrivalMs = -1;
+    if (this.#healed) {
+      this.arrivalMs = nowMs + 0.1 + random.uniform();
+      return;
+    }
+    const link = from * this.#size + to;
+    if (this.#cut[link] !== 0 || random.chance(knobs.lossChance)) {
+      this.#marks.messageLost++;
+      return;
+    }
+    let at = nowMs + 0.05 + random.exponential(knobs.delayMeanMs);
+    if (random.chance(knobs.tailChance)) {
+      at += random.exponential(knobs.tailMeanMs);
+      this.#marks.messageInTail++;
+    }
+    if (knobs.ordered) {
+      at = Math.max(at, this.#lastArrivalMs[link] as number);
+      this.#lastArrivalMs[link] = at;
+    }
+    this.arrivalMs = at;
+    if (random.chance(knobs.duplicateChance)) {
+      this.duplicateArrivalMs = at + random.exponential(knobs.duplicateDelayMs);
+      this.#marks.messageDuplicated++;
+    }
+  }
+
+  /** Cuts some links in the style of this schedule among the nodes 1..count. */
+  partition(count: number): void {
+    this.#cut.fill(0);
+    const random = this.#random;
+    const { partition } = this.#knobs;
+    if (partition === "partial") {
+      // Any set of one-way links: bridges, rings, a node that hears but is not heard.
+      const density = random.between(0.1, 0.6);
+      for (let from = 1; from <= count; from++) {
+        for (let to = 1; to <= count; to++) if (from !== to && random.chance(density)) this.#cutLink(from, to);
+      }
+      return;
+    }
+    const side = new Uint8Array(count + 1);
+    if (random.chance(0.4)) side[random.integer(1, count)] = 1;
+    else for (let node = 1; node <= count; node++) side[node] = random.chance(0.5) ? 1 : 0;
+    for (let from = 1; from <= count; from++) {
+      for (let to = 1; to <= count; to++) {
+        if (side[from] === 1 && side[to] === 0) {
+          this.#cutLink(from, to);
+          if (partition === "symmetric") this.#cutLink(to, from);
+        }
+      }
+    }
+  }
+
+  unite(): void {
+    this.#cut.fill(0);
+  }
+
+  /** From here on: no loss, no cuts, short delays, order as sent or nearly so. */
+  heal(): void {
+    this.unite();
+    this.#healed = true;
+  }
+
+  #cutLink(from: number, to: number): void {
+    this.#cut[from * this.#size + to] = 1;
+  }
+}

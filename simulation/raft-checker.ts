@@ -1,0 +1,354 @@
+/**
+ * The Raft invariants of raft-reference 3.3, looked at after every event. Everything is incremental: each entry is
+ * compared once with global tables when it becomes durable and once when it is applied, never a whole log.
+ */
+import type { Configuration, Entry, Message, NodeId, Ready, Snapshot, Status } from "../src/raft/types.js";
+import { configurationDigest, entryDigest } from "./digest.js";
+import type { Disk, DiskWatcher } from "./disk.js";
+import type { Marks } from "./marks.js";
+import { mix } from "./random.js";
+import type { StateMachine } from "./state-machine.js";
+import { Violation } from "./violation.js";
+
+/** What the checker remembers of one node. */
+interface Seen {
+  role: Status["role"];
+  term: number;
+  vote: number;
+  commit: number;
+  applied: number;
+  /** The highest term in which this node granted a vote or acknowledged entries: no restart may go back behind it. */
+  promisedTerm: number;
+  lastConfigIndex: number;
+}
+
+export class RaftChecker implements DiskWatcher {
+  readonly #marks: Marks;
+  readonly #disks: ReadonlyArray<Disk | undefined>;
+  readonly #seen: Seen[] = [];
+  readonly #leaderOfTerm = new Map<number, NodeId>();
+  /** Per voter: whom it gave its vote in each term. */
+  readonly #votes = new Map<number, NodeId>();
+  /** The one committed log, by index: term, digest, digest of the log up to it, digest of the state behind it. */
+  readonly committedTerm: number[] = [];
+  readonly #committedDigest: number[] = [];
+  readonly #committedChain: number[] = [];
+  readonly #stateDigest: number[] = [];
+  /** Committed configurations in order of index. */
+  readonly configurations: Array<{ index: number; config: Configuration; digest: number }> = [];
+  /** For each leader term that committed something, how far; terms ascending. */
+  readonly #commitPoints: Array<{ term: number; index: number }> = [];
+  /** For each index, the log digest that belongs to (index, term): Log Matching says there is only one. */
+  readonly #chainOf: Array<Map<number, number> | undefined> = [];
+  maxCommitted = 0;
+
+  constructor(disks: ReadonlyArray<Disk | undefined>, marks: Marks) {
+    this.#disks = disks;
+    this.#marks = marks;
+  }
+
+  /** The state from which every schedule starts: an applied snapshot that all first voters hold. */
+  begin(snapshot: Snapshot, state: StateMachine): void {
+    this.committedTerm[snapshot.index] = snapshot.term;
+    this.#committedDigest[snapshot.index] = 0;
+    this.#committedChain[snapshot.index] = 7;
+    this.#stateDigest[snapshot.index] = state.digest;
+    this.maxCommitted = snapshot.index;
+    this.#commitPoints.push({ term: snapshot.term, index: snapshot.index });
+    this.configurations.push({
+      index: snapshot.index,
+      config: snapshot.config,
+      digest: configurationDigest(snapshot.config),
+    });
+  }
+
+  /** A process started from its disk. */
+  started(node: NodeId, status: Status): void {
+    const before = this.#seen[node];
+    if (before !== undefined && status.term < before.promisedTerm) {
+      throw new Violation(
+        "term-regressed",
+        `node ${node} restarted in term ${status.term} after it had promised term ${before.promisedTerm}`,
+      );
+    }
+    this.#seen[node] = {
+      role: status.role,
+      term: status.term,
+      vote: status.vote,
+      commit: status.commit,
+      applied: status.applied,
+      promisedTerm: before?.promisedTerm ?? 0,
+      lastConfigIndex: this.#lastDurableConfiguration(node),
+    };
+  }
+
+  #lastDurableConfiguration(node: NodeId): number {
+    const { entries } = this.#disks[node] as Disk;
+    for (let i = entries.length - 1; i >= 0; i--) if (entries[i]?.type === "config") return (entries[i] as Entry).index;
+    return 0;
+  }
+
+  /** After every event that touched a node. */
+  observe(node: NodeId, status: Status): void {
+    const seen = this.#seen[node] as Seen;
+    // A leader that commits its own removal commits as the leader and is a follower at the end of the same event.
+    const led = status.role === "leader" || (seen.role === "leader" && seen.term === status.term);
+    if (status.term < seen.term) fail("term-regressed", node, `term ${seen.term} became ${status.term}`);
+    if (status.term === seen.term) {
+      if (seen.vote !== 0 && status.vote !== seen.vote) {
+        fail("vote-changed", node, `vote in term ${status.term} changed from ${seen.vote} to ${status.vote}`);
+      }
+    } else {
+      seen.term = status.term;
+    }
+    seen.vote = status.vote;
+    if (status.applied < seen.applied) fail("applied-regressed", node, `applied ${seen.applied} became ${status.applied}`);
+    if (status.applied > status.commit) fail("applied-beyond-commit", node, `applied ${status.applied}, commit ${status.commit}`);
+    if (status.commit > status.lastIndex) fail("commit-beyond-log", node, `commit ${status.commit}, last ${status.lastIndex}`);
+    seen.applied = status.applied;
+    if (status.role !== seen.role) this.#roleChanged(node, seen, status);
+    if (status.commit !== seen.commit) this.#commitMoved(node, seen, status, led);
+  }
+
+  #roleChanged(node: NodeId, seen: Seen, status: Status): void {
+    if (seen.role === "leader") this.#marks.steppedDown++;
+    seen.role = status.role;
+    if (status.role !== "leader") return;
+    this.#marks.elected++;
+    const { term } = status;
+    const other = this.#leaderOfTerm.get(term);
+    if (other !== undefined && other !== node) fail("two-leaders", node, `leads term ${term}, so did node ${other}`);
+    this.#leaderOfTerm.set(term, node);
+    const disk = this.#disks[node] as Disk;
+    if (disk.hardState.term !== term || disk.hardState.vote !== node) {
+      fail("leader-before-sync", node, `leads term ${term} without a durable vote for itself`);
+    }
+    // Leader completeness: everything committed under an earlier term is in this leader's log.
+    for (let i = this.#commitPoints.length - 1; i >= 0; i--) {
+      const point = this.#commitPoints[i] as { term: number; index: number };
+      if (point.term >= term) continue;
+      if (!this.#holds(disk, point.index)) {
+        fail("leader-incomplete", node, `leads term ${term} without entry ${point.index} committed in term ${point.term}`);
+      }
+      return;
+    }
+  }
+
+  #commitMoved(node: NodeId, seen: Seen, status: Status, led: boolean): void {
+    const { commit } = status;
+    if (commit < seen.commit) fail("commit-regressed", node, `commit ${seen.commit} became ${commit}`);
+    seen.commit = commit;
+    if (led && commit > this.maxCommittedIn(status.term)) {
+      this.#quorumDurable(node, status, status.config.voters);
+      if (status.config.votersOutgoing.length > 0) this.#quorumDurable(node, status, status.config.votersOutgoing);
+      this.#marks.committed++;
+      this.#addCommitPoint(status.term, commit);
+    }
+    if (commit > this.maxCommitted) {
+      fail("commit-unproven", node, `commit ${commit}, but no leader has committed beyond ${this.maxCommitted}`);
+    }
+  }
+
+  maxCommittedIn(term: number): number {
+    let best = 0;
+    for (const point of this.#commitPoints) if (point.term <= term && point.index > best) best = point.index;
+    return best;
+  }
+
+  #quorumDurable(node: NodeId, status: Status, voters: readonly NodeId[]): void {
+    let durable = 0;
+    for (const voter of voters) {
+      const disk = this.#disks[voter];
+      if (disk === undefined) continue;
+      if (disk.snapshot.index > status.commit || disk.termAt(status.commit) === status.term) durable++;
+    }
+    if (2 * durable <= voters.length) {
+      fail(
+        "commit-without-quorum",
+        node,
+        `committed ${status.commit} in term ${status.term}, durable on ${durable} of voters ${voters.join(",")}`,
+      );
+    }
+  }
+
+  #addCommitPoint(term: number, index: number): void {
+    const points = this.#commitPoints;
+    let at = points.length;
+    while (at > 0 && (points[at - 1] as { term: number }).term > term) at--;
+    const previous = points[at - 1];
+    if (previous !== undefined && previous.term === term) previous.index = Math.max(previous.index, index);
+    else points.splice(at, 0, { term, index });
+    if (index > this.maxCommitted) this.maxCommitted = index;
+  }
+
+  #holds(disk: Disk, index: number): boolean {
+    if (disk.snapshot.index >= index) return true;
+    const entry = disk.entries[index - disk.snapshot.index - 1];
+    if (entry === undefined) return false;
+    const committed = this.committedTerm[index];
+    return committed === undefined || committed === entry.term;
+  }
+
+  /** What is about to leave a node: nothing that promises more than its disk holds. */
+  sending(message: Message): void {
+    const node = message.from;
+    if (message.type === "RequestVoteResponse") {
+      if (message.granted) this.#voteLeaves(node, message.term, message.to);
+    } else if (message.type === "AppendEntriesResponse") {
+      if (message.success) this.#ackLeaves(node, message.term, message.matchIndex);
+    } else if (message.type === "InstallSnapshotResponse") {
+      this.#ackLeaves(node, message.term, message.matchIndex);
+    }
+  }
+
+  #voteLeaves(node: NodeId, term: number, candidate: NodeId): void {
+    const { hardState } = this.#disks[node] as Disk;
+    if (hardState.term < term || (hardState.term === term && hardState.vote !== candidate)) {
+      fail("vote-before-sync", node, `vote for ${candidate} in term ${term} leaves; durable: ${JSON.stringify(hardState)}`);
+    }
+    const key = term * 1024 + node;
+    const before = this.#votes.get(key);
+    if (before !== undefined && before !== candidate) {
+      fail("double-vote", node, `voted for ${before} and for ${candidate} in term ${term}`);
+    }
+    this.#votes.set(key, candidate);
+    this.#promise(node, term);
+  }
+
+  #ackLeaves(node: NodeId, term: number, matchIndex: number): void {
+    const disk = this.#disks[node] as Disk;
+    if (matchIndex > disk.lastIndex) {
+      fail("ack-before-sync", node, `acknowledges ${matchIndex}, durable up to ${disk.lastIndex}`);
+    }
+    if (disk.hardState.term < term) {
+      fail("ack-before-sync", node, `acknowledges in term ${term}, durable term ${disk.hardState.term}`);
+    }
+    this.#promise(node, term);
+  }
+
+  #promise(node: NodeId, term: number): void {
+    const seen = this.#seen[node] as Seen;
+    if (term > seen.promisedTerm) seen.promisedTerm = term;
+  }
+
+  /** A leader's own new configuration entries: one uncommitted at a time, none before its no-op is committed. */
+  appending(node: NodeId, ready: Ready, status: Status): void {
+    const seen = this.#seen[node] as Seen;
+    const first = ready.entries[0];
+    // What is truncated here may have held the newest configuration; the one before it is then committed or unknown.
+    if (first !== undefined && first.index <= seen.lastConfigIndex) seen.lastConfigIndex = 0;
+    for (const entry of ready.entries) {
+      if (entry.type !== "config") continue;
+      if (status.role !== "leader" || entry.term !== status.term) {
+        seen.lastConfigIndex = entry.index;
+        continue;
+      }
+      if (seen.lastConfigIndex > status.commit) {
+        fail("two-configurations", node, `appends configuration ${entry.index} while ${seen.lastConfigIndex} is uncommitted`);
+      }
+      if (this.committedIn(status.term) === 0) {
+        fail("configuration-before-noop", node, `appends configuration ${entry.index} before a commit in term ${status.term}`);
+      }
+      seen.lastConfigIndex = entry.index;
+    }
+  }
+
+  committedIn(term: number): number {
+    for (const point of this.#commitPoints) if (point.term === term) return point.index;
+    return 0;
+  }
+
+  entriesDurable(node: NodeId, disk: Disk, first: number): void {
+    const base = disk.snapshot.index;
+    let chain = first - 1 === base ? (this.#committedChain[base] ?? 0) : (disk.chain[first - base - 2] as number);
+    for (let i = first - base - 1; i < disk.entries.length; i++) {
+      const entry = disk.entries[i] as Entry;
+      if (entry.index !== base + i + 1) fail("log-gap", node, `entry ${entry.index} at position ${base + i + 1}`);
+      chain = mix(chain, entryDigest(entry));
+      disk.chain[i] = chain;
+      this.#matches(node, entry.index, entry.term, chain);
+    }
+  }
+
+  #matches(node: NodeId, index: number, term: number, chain: number): void {
+    let known = this.#chainOf[index];
+    if (known === undefined) {
+      known = new Map();
+      this.#chainOf[index] = known;
+    }
+    const before = known.get(term);
+    if (before === undefined) known.set(term, chain);
+    else if (before !== chain) fail("log-mismatch", node, `its log up to (index ${index}, term ${term}) differs from another's`);
+  }
+
+  snapshotDurable(node: NodeId, snapshot: Snapshot): void {
+    const { index, term, config } = snapshot;
+    if (this.committedTerm[index] !== term) {
+      fail("snapshot-uncommitted", node, `snapshot at (${index}, ${term}), committed term there ${this.committedTerm[index]}`);
+    }
+    let expected = 0;
+    for (const known of this.configurations) if (known.index <= index) expected = known.digest;
+    if (configurationDigest(config) !== expected) {
+      fail("snapshot-configuration", node, `snapshot ${index} does not carry the configuration as of ${index}`);
+    }
+  }
+
+  /** One committed entry was applied. */
+  applied(node: NodeId, entry: Entry, state: StateMachine): void {
+    const { index, term } = entry;
+    const digest = entryDigest(entry);
+    const known = this.committedTerm[index];
+    if (known === undefined) {
+      this.committedTerm[index] = term;
+      this.#committedDigest[index] = digest;
+      const before = this.#committedChain[index - 1];
+      if (before === undefined) throw new Violation("applied-gap", `node ${node} applied ${index} before anybody applied ${index - 1}`);
+      this.#committedChain[index] = mix(before, digest);
+      this.#stateDigest[index] = state.digest;
+      if (entry.type === "config") this.#configurationCommitted(node, index, entry.config);
+      return;
+    }
+    if (known !== term || this.#committedDigest[index] !== digest) {
+      fail("committed-changed", node, `applied (${index}, term ${term}), committed before with term ${known}`);
+    }
+    this.#sameState(node, index, state);
+  }
+
+  installed(node: NodeId, index: number, state: StateMachine): void {
+    this.#sameState(node, index, state);
+  }
+
+  #sameState(node: NodeId, index: number, state: StateMachine): void {
+    if (this.#stateDigest[index] !== state.digest) fail("state-differs", node, `state at ${index} differs from another node's`);
+  }
+
+  #configurationCommitted(node: NodeId, index: number, config: Configuration): void {
+    this.#marks.configurationCommitted++;
+    if (config.votersOutgoing.length > 0) this.#marks.jointCommitted++;
+    const previous = (this.configurations.at(-1) as { config: Configuration }).config;
+    if (!adjacent(previous, config)) {
+      fail("configuration-jump", node, `${JSON.stringify(previous)} is followed by ${JSON.stringify(config)} at ${index}`);
+    }
+    this.configurations.push({ index, config, digest: configurationDigest(config) });
+  }
+}
+
+/** Whether every quorum of one meets every quorum of the other. */
+function adjacent(before: Configuration, after: Configuration): boolean {
+  if (before.votersOutgoing.length > 0) {
+    // Joint: it may only be left, keeping the incoming voters.
+    return after.votersOutgoing.length === 0 ? sameIds(before.voters, after.voters) : false;
+  }
+  if (after.votersOutgoing.length > 0) return sameIds(before.voters, after.votersOutgoing);
+  const added = after.voters.filter((id) => !before.voters.includes(id)).length;
+  const removed = before.voters.filter((id) => !after.voters.includes(id)).length;
+  return added + removed <= 1;
+}
+
+function sameIds(a: readonly NodeId[], b: readonly NodeId[]): boolean {
+  return a.length === b.length && a.every((id, i) => id === b[i]);
+}
+
+function fail(code: string, node: NodeId, what: string): never {
+  throw new Violation(code, `node ${node}: ${what}`);
+}
