@@ -1,0 +1,65 @@
+/** Leaving recovery. */
+import type { Lsn } from "../control/types.js";
+import { Deadline, sleep } from "./deadline.js";
+import { ServerError } from "./errors.js";
+import type { Session } from "./session.js";
+
+/**
+ * The request is repeated: a startup process that has just lost its receiver takes the one signal for the other and
+ * sleeps its retry interval without looking (postgres-mechanics 4).
+ */
+const kickMs = 20;
+
+export async function promote(
+  session: Session,
+  deadlineMs: number,
+): Promise<{ readonly timeline: number; readonly forkLsn: Lsn }> {
+  const deadline = new Deadline(deadlineMs);
+  while (await requestPromotion(session)) {
+    if (deadline.passed) {
+      throw new ServerError("PROMOTION_NOT_DONE", `the server is still in recovery ${deadlineMs} ms after the request`);
+    }
+    await sleep(kickMs);
+  }
+  return readFork(session);
+}
+
+/** Asks once; false: the server is out of recovery. */
+async function requestPromotion(session: Session): Promise<boolean> {
+  try {
+    const [row] = await session.query<{ in_recovery: boolean }>(
+      "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(false) END, pg_is_in_recovery() AS in_recovery",
+    );
+    return row?.in_recovery ?? true;
+  } catch (error) {
+    // Recovery ended between the two functions; the next look says so.
+    if (error instanceof ServerError && error.sqlState === "55000") return true;
+    throw error;
+  }
+}
+
+/** pg_control shows the new timeline only after the next checkpoint, the name of the WAL file at once. */
+async function readFork(session: Session): Promise<{ timeline: number; forkLsn: Lsn }> {
+  const [row] = await session.query<{ timeline: number; history: string | null }>(
+    `SELECT ('x' || t.hex)::bit(32)::int AS timeline, pg_read_file('pg_wal/' || t.hex || '.history', true) AS history
+      FROM (SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS hex) t`,
+  );
+  if (row === undefined) throw new ServerError("SERVER_STATE", "the server did not tell its timeline");
+  // The first timeline forks off nothing and has no history file.
+  if (row.timeline === 1) return { timeline: 1, forkLsn: "0/0" };
+  return { timeline: row.timeline, forkLsn: parseForkLsn(row.history ?? "", row.timeline) };
+}
+
+/** Last line of a history file: parent timeline, switch position, reason, separated by tabs. */
+export function parseForkLsn(history: string, timeline: number): Lsn {
+  const last = history
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .at(-1);
+  const lsn = last?.split(/\s+/)[1];
+  if (lsn === undefined || !/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(lsn)) {
+    throw new ServerError("SERVER_STATE", `the history file of timeline ${timeline} does not tell where it begins`);
+  }
+  return lsn;
+}
