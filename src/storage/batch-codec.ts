@@ -158,7 +158,7 @@ function decodeEntry(bytes: Buffer): Entry {
       return { term, index, type, data: new Uint8Array(rest) };
     case "config":
       return { term, index, type, config: parseConfiguration(rest) };
-    case undefined:
+    default:
       throw new RangeError("unknown entry type");
   }
 }
@@ -175,7 +175,7 @@ function isConfiguration(value: unknown): value is Configuration {
   const fields = value as Readonly<Record<string, unknown>>;
   return (
     ["voters", "votersOutgoing", "learners", "learnersNext"].every((key) => isIdList(fields[key])) &&
-    typeof fields["autoLeave"] === "boolean"
+    typeof fields.autoLeave === "boolean"
   );
 }
 

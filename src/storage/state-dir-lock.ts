@@ -15,6 +15,8 @@ import * as v from "valibot";
 import { writeFileAtomically } from "./disk.js";
 import { errorCode, ioError, StorageError } from "./errors.js";
 
+import { prepareDirectory } from "./file-storage.js";
+
 export interface StateDirLock {
   release(): Promise<void>;
 }
@@ -24,11 +26,14 @@ const holderSchema = v.object({ pid: v.number(), startTime: v.string(), bootId: 
 type Holder = v.InferOutput<typeof holderSchema>;
 
 /**
+ * Makes the directory (0700) when there is none.
+ *
  * @param waitMs how long to wait for a dying holder.
  * @throws StorageError STORAGE_IN_USE naming the holder.
  */
 export async function lockStateDir(dir: string, waitMs: number): Promise<StateDirLock> {
   const path = join(dir, "lock");
+  await prepareDirectory(dir, [path]);
   const name = await lockName(dir);
   const deadline = performance.now() + waitMs;
   for (;;) {
