@@ -4,7 +4,6 @@
 #   make installcheck   after make install: the extension's regression tests on a temporary server
 # PG_CONFIG chooses the PostgreSQL installation, DESTDIR a staging root.
 PG_CONFIG ?= pg_config
-# make install and others run as another user than the build: say it once, here.
 BINDIR = $(shell $(PG_CONFIG) --bindir)
 AGENT_DIR = $(shell $(PG_CONFIG) --sharedir)/pg_replica
 BUNDLE = dist/pg_replica.mjs
@@ -30,9 +29,8 @@ install-agent:
 	  echo "$(BUNDLE) is not there: run \"npm ci && make\" first" >&2; exit 1; fi
 	install -d "$(DESTDIR)$(AGENT_DIR)" "$(DESTDIR)$(BINDIR)"
 	install -m 644 $(BUNDLE) "$(DESTDIR)$(AGENT_DIR)/pg_replica.mjs"
-	sed 's|@AGENT_DIR@|$(AGENT_DIR)|' extension/pg_replica.sh > extension/pg_replica.launcher
-	install -m 755 extension/pg_replica.launcher "$(DESTDIR)$(BINDIR)/pg_replica"
-	rm -f extension/pg_replica.launcher
+	sed 's|@AGENT_DIR@|$(AGENT_DIR)|' extension/pg_replica.sh > "$(DESTDIR)$(BINDIR)/pg_replica"
+	chmod 755 "$(DESTDIR)$(BINDIR)/pg_replica"
 
 uninstall:
 	$(EXTENSION_MAKE) uninstall DESTDIR="$(DESTDIR)"

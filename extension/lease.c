@@ -25,6 +25,8 @@ typedef struct PgReplicaShared
 	pg_atomic_uint64 term;
 	pg_atomic_uint64 index;
 	pg_atomic_uint32 startup_generation;
+	pg_atomic_uint64 logged_at_ns[REPEATING_LINES];	/* log_throttle.c */
+	pg_atomic_uint64 logged_text[REPEATING_LINES];
 	char		marker_key[MARKER_KEY_LENGTH + 1];
 } PgReplicaShared;
 
@@ -68,6 +70,11 @@ create_shared_memory(void)
 		pg_atomic_init_u64(&shared->term, 0);
 		pg_atomic_init_u64(&shared->index, 0);
 		pg_atomic_init_u32(&shared->startup_generation, 0);
+		for (int i = 0; i < REPEATING_LINES; i++)
+		{
+			pg_atomic_init_u64(&shared->logged_at_ns[i], 0);
+			pg_atomic_init_u64(&shared->logged_text[i], 0);
+		}
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -229,6 +236,25 @@ pg_replica_acknowledge_generation(int generation)
 {
 	if (shared != NULL)
 		pg_atomic_write_u32(&shared->startup_generation, (uint32) generation);
+}
+
+/*
+ * Shall a repeating line be written? It is remembered here, because each attempt to connect is a process of its own.
+ * Two processes at once may both write: it is only a log.
+ */
+bool
+pg_replica_log_is_due(int line, uint64 text, uint64 interval_ns)
+{
+	uint64		now = pg_replica_boottime_ns();
+
+	if (shared == NULL)
+		return true;
+	if (pg_atomic_read_u64(&shared->logged_text[line]) == text &&
+		now - pg_atomic_read_u64(&shared->logged_at_ns[line]) < interval_ns)
+		return false;
+	pg_atomic_write_u64(&shared->logged_text[line], text);
+	pg_atomic_write_u64(&shared->logged_at_ns[line], now);
+	return true;
 }
 
 static void

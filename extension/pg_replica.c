@@ -320,6 +320,7 @@ _PG_init(void)
 	create_standby_signal();
 	clear_upstream();
 	force_settings();
+	pg_replica_install_log_throttle();
 	pg_replica_install_fence();
 	pg_replica_register_supervisor();
 }

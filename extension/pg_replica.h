@@ -9,6 +9,7 @@
  * supervisor.c		the background worker's loop: lease, reloads, shutdown, postmaster death
  * agent_process.c	starting and reaping the agent process, the non-blocking pipe to it
  * agent_message.c	the JSON of that pipe (docs/supervisor-protocol.md)
+ * log_throttle.c	one line in 10 s of those that a standby without an upstream repeats
  * socket_call.c	SQL function -> agent over its local socket
  *
  * Linux only: CLOCK_BOOTTIME and /proc are used.
@@ -120,6 +121,13 @@ extern int	pg_replica_token_compare(PgReplicaToken a, PgReplicaToken b);
 
 /* For the startup process: it has read a configuration with this pg_replica.reload_generation. */
 extern void pg_replica_acknowledge_generation(int generation);
+
+/* ---- the log (log_throttle.c) ---- */
+
+#define REPEATING_LINES 2
+
+extern void pg_replica_install_log_throttle(void);
+extern bool pg_replica_log_is_due(int line, uint64 text, uint64 interval_ns);
 
 /* ---- the fence (fence.c) ---- */
 

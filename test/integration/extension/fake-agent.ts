@@ -5,20 +5,24 @@
  * Each line that the supervisor sends is appended to FOLDER/agent.jsonl; each line written to the socket FOLDER/control
  * is sent to the supervisor as it is. The local socket answers as FOLDER/reply.json says.
  */
-import { appendFileSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import net from "node:net";
 
 const folder = process.argv[2] ?? ".";
 const record = (event: object): void => appendFileSync(`${folder}/agent.jsonl`, `${JSON.stringify(event)}\n`);
 
-function listen(path: string, handle: (line: string, answer: (text: string) => void) => void): void {
+function listen(
+  path: string,
+  handle: (line: string, answer: (text: string) => void) => void,
+  ready: () => void = () => undefined,
+): void {
   rmSync(path, { force: true });
   net
     .createServer((client) => {
       client.on("error", () => client.destroy());
       onLines(client, (line) => handle(line, (text) => client.write(text)));
     })
-    .listen(path);
+    .listen(path, ready);
 }
 
 function onLines(stream: net.Socket, handle: (line: string) => void): void {
@@ -31,7 +35,15 @@ function onLines(stream: net.Socket, handle: (line: string) => void): void {
   });
 }
 
-record({ type: "started", pid: process.pid, argv: process.argv.slice(3), cwd: process.cwd() });
+// What is open before this program opens anything itself: what it was given, and Node's own.
+const files = readdirSync("/proc/self/fd").flatMap((fd) => {
+  try {
+    return [[Number(fd), readlinkSync(`/proc/self/fd/${fd}`)]];
+  } catch {
+    return [];
+  }
+});
+record({ type: "started", pid: process.pid, argv: process.argv.slice(3), cwd: process.cwd(), files });
 const supervisor = new net.Socket({ fd: 3 });
 const postmaster = new net.Socket({ fd: 4, readable: true, writable: false });
 let ended = 0;
@@ -56,5 +68,9 @@ onLines(supervisor, (line) => {
     record({ type: "request", request: JSON.parse(request) });
     answer(readFileSync(`${folder}/reply.json`, "utf8"));
   });
-  listen(`${folder}/control`, (text) => supervisor.write(`${text}\n`));
+  listen(
+    `${folder}/control`,
+    (text) => supervisor.write(`${text}\n`),
+    () => record({ type: "serving" }),
+  );
 });

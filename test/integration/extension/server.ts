@@ -220,10 +220,11 @@ export class Server {
 
   /** Sends lines to the supervisor, through the agent. */
   async say(...lines: readonly (object | string)[]): Promise<void> {
-    await this.message("config");
-    const path = join(this.folder, "control");
-    await until("the fake agent's control socket", () => existsSync(path));
-    const socket = net.connect(path);
+    await until("the control socket of the newest fake agent", () => {
+      const begun = this.messages("started").length;
+      return begun > 0 && this.messages("serving").length === begun;
+    });
+    const socket = net.connect(join(this.folder, "control"));
     await once(socket, "connect");
     for (const line of lines) socket.write(`${typeof line === "string" ? line : JSON.stringify(line)}\n`);
     socket.end();

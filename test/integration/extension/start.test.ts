@@ -84,6 +84,25 @@ describe("start: every start is a standby start", () => {
       assert.equal(await server.value("SHOW primary_slot_name"), "new");
     }));
 
+  it("does not fill the log while there is no upstream", () =>
+    withServer({}, async (server) => {
+      await server.start();
+      await server.value("ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'");
+      await server.value("SELECT pg_reload_conf()");
+      const attempts = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'RecoveryRetrieveRetryInterval'";
+      await until("a connection attempt", () => server.log().includes("/nowhere/"));
+      // Many turns of the loop are seen to have begun a wait; each would have written its line.
+      const client = await server.connect();
+      let waits = 0;
+      for (let waiting = false; waits < 10; ) {
+        const now = (await client.query(attempts)).rows[0].count === "1";
+        if (now && !waiting) waits++;
+        waiting = now;
+      }
+      assert.ok((server.log().match(/\/nowhere\//g) ?? []).length <= 3);
+      assert.ok((server.log().match(/waiting for WAL to become available/g) ?? []).length <= 3);
+    }));
+
   it("lets the startup process acknowledge a reload", () =>
     withServer({}, async (server) => {
       await server.start();

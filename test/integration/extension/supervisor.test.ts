@@ -70,13 +70,21 @@ describe("supervisor: the conversation on fd 3", () => {
     });
   });
 
-  it("leaves the agent only fds 0 to 4 of its own and a session of its own", async () => {
+  it("gives the agent fds 3 and 4, none of the server's own, a session of its own, and no secret in its environment", async () => {
     const stat = readFileSync(`/proc/${agentPid(server)}/stat`, "utf8");
     const session = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[3]);
     assert.equal(session, agentPid(server));
-    const inherited = readFileSync(`/proc/${agentPid(server)}/environ`, "utf8");
-    const { config } = (await server.message("config")) as Message & { config: { markerKey: string } };
-    assert.equal(inherited.includes(config.markerKey), false);
+    const files = (await server.message("started")).files as [number, string][];
+    const given = new Map(files);
+    assert.equal(given.get(0), "/dev/null");
+    assert.match(given.get(3) ?? "", /^socket:/);
+    assert.match(given.get(4) ?? "", /^pipe:/);
+    assert.deepEqual(
+      files.filter(([fd, target]) => fd > 4 && (target.startsWith("socket:") || target.startsWith(server.data))),
+      [],
+    );
+    const environment = readFileSync(`/proc/${agentPid(server)}/environ`, "utf8");
+    assert.equal(environment.includes(await server.markerKey()), false);
   });
 
   it("sends the settings again after a reload", async () => {
@@ -169,10 +177,8 @@ describe("supervisor: the conversation on fd 3", () => {
     const first = agentPid(server);
     process.kill(first, "SIGKILL");
     await until("a second agent", () => agentPid(server) !== first);
-    await until("its settings", () => server.messages().at(-1)?.type === "config");
     assert.equal((await client.query("SELECT 1 AS one")).rows[0].one, 1);
     assert.match(server.log(), /agent was ended by signal 9/);
-    await until("the new control socket", () => server.messages("config").length >= 3);
     const old = await server.ask({
       type: "renew",
       token: "4.1",
