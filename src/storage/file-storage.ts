@@ -129,7 +129,6 @@ class FileRaftStorage implements RaftStorage {
   #chain: Chain;
   #handle: FileHandle | null = null;
   #fileBytes = 0;
-  #liveBytes = 0;
   #unwrittenCommit = false;
   #failure: StorageError | null = null;
   #queue: Promise<void> = Promise.resolve();
@@ -155,7 +154,7 @@ class FileRaftStorage implements RaftStorage {
       }
       await this.#append(batch);
       this.#state.apply(batch);
-      if (this.#fileBytes > rewriteFloorBytes + rewriteFactor * this.#liveBytes) await this.rewrite();
+      if (this.#fileBytes > rewriteFloorBytes + rewriteFactor * this.#state.entryBytes) await this.rewrite();
     });
   }
 
@@ -214,7 +213,6 @@ class FileRaftStorage implements RaftStorage {
     await this.#disk.sync(handle);
     this.#chain = { sequence, crc };
     this.#fileBytes += bytes.length;
-    for (const entry of batch.entries) this.#liveBytes += entry.type === "data" ? entry.data.length + 22 : 64;
     this.#unwrittenCommit = false;
   }
 
@@ -275,7 +273,6 @@ class FileRaftStorage implements RaftStorage {
     }
     this.#chain = { sequence, crc };
     this.#fileBytes = bytes.length;
-    this.#liveBytes = bytes.length;
     this.#unwrittenCommit = false;
   }
 }

@@ -8,6 +8,7 @@ export class LogState {
   hardState: HardState = { term: 0, vote: 0, commit: 0 };
   base: LogBase = { index: 0, term: 0 };
   #entries: Entry[] = [];
+  #entryBytes = 0;
   readonly #path: string;
 
   constructor(path: string) {
@@ -16,6 +17,11 @@ export class LogState {
 
   get entries(): readonly Entry[] {
     return this.#entries;
+  }
+
+  /** About what the live entries take in the file. */
+  get entryBytes(): number {
+    return this.#entryBytes;
   }
 
   get lastIndex(): number {
@@ -68,8 +74,11 @@ export class LogState {
     if (batch.hardState !== undefined) this.hardState = { ...batch.hardState };
     const first = batch.entries[0];
     if (first === undefined) return;
-    this.#entries.length = first.index - this.base.index - 1;
-    for (const entry of batch.entries) this.#entries.push(entry);
+    for (const gone of this.#entries.splice(first.index - this.base.index - 1)) this.#entryBytes -= sizeOf(gone);
+    for (const entry of batch.entries) {
+      this.#entries.push(entry);
+      this.#entryBytes += sizeOf(entry);
+    }
   }
 
   /**
@@ -79,6 +88,7 @@ export class LogState {
   startAt(base: LogBase): void {
     const keep = this.termAt(base.index) === base.term;
     this.#entries = keep ? this.#entries.slice(base.index - this.base.index) : [];
+    this.#entryBytes = this.#entries.reduce((bytes, entry) => bytes + sizeOf(entry), 0);
     this.base = { index: base.index, term: base.term };
     if (this.hardState.commit < base.index) this.hardState = { ...this.hardState, commit: base.index };
   }
@@ -88,6 +98,10 @@ export class LogState {
     this.#entries = [];
     this.startAt(base);
   }
+}
+
+function sizeOf(entry: Entry): number {
+  return 32 + (entry.type === "data" ? entry.data.length : 0);
 }
 
 /** Whether the only news is a commit index, which a restarted node learns again from its leader. */
