@@ -9,11 +9,11 @@
  *    and is found by the file that it has open. It is killed before anything else is done, as it may still write.
  */
 import { spawnSync } from "node:child_process";
-import { closeSync, fstatSync, openSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PrepareError } from "./errors.js";
-import { holdersOf, type RunningProcess } from "./processes.js";
+import { holdersOf, type RunningProcess, startTimeOf } from "./processes.js";
 
 export interface ToolLock {
   /** To be handed to every tool. */
@@ -36,6 +36,11 @@ export async function acquireToolLock(directory: string, log: (message: string) 
     while (!tryLock(fd)) {
       const holders = await settledHolders(fd);
       const others = holders.filter((holder) => !tools.has(holder.program));
+      // The owner's open files may be hidden from us; its process id and start time are not.
+      const owner = liveOwner(path);
+      if (owner !== null) {
+        throw new PrepareError("PREPARE_LOCKED", `another prepare is running: process ${owner} holds ${path}`);
+      }
       if (others.length > 0) {
         const list = others.map((other) => `${other.program || "a process"} (pid ${other.pid})`).join(", ");
         throw new PrepareError("PREPARE_LOCKED", `another prepare is running: ${list} holds ${path}`);
@@ -47,11 +52,20 @@ export async function acquireToolLock(directory: string, log: (message: string) 
       for (const holder of holders) endLeftOver(holder, log);
       await sleep(20);
     }
+    ftruncateSync(fd);
+    writeSync(fd, `${process.pid} ${startTimeOf(process.pid)}\n`);
     return { fd, release: () => closeSync(fd) };
   } catch (error) {
     closeSync(fd);
     throw error;
   }
+}
+
+/** The process that wrote itself down when it got the lock, if it still runs. */
+function liveOwner(path: string): number | null {
+  const [pid, startTime] = readFileSync(path, "utf8").trim().split(" ");
+  if (pid === undefined || startTime === undefined || Number(pid) === process.pid) return null;
+  return startTimeOf(Number(pid)) === startTime ? Number(pid) : null;
 }
 
 function tryLock(fd: number): boolean {

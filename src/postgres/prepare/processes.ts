@@ -23,14 +23,10 @@ export function programOf(pid: number): string {
   }
 }
 
-/** A process that has ended but whose parent has not looked yet: it runs nothing and holds nothing. */
-export function isZombie(pid: number): boolean {
-  const state = statFields(pid)?.[0];
-  return state === "Z" || state === "X";
-}
-
-export function parentOf(pid: number): number {
-  return Number(statFields(pid)?.[1] ?? 0);
+/** When a process started, in clock ticks since boot; null when it is gone or a zombie. With the pid it names a process. */
+export function startTimeOf(pid: number): string | null {
+  const fields = statFields(pid);
+  return fields === null || fields[0] === "Z" || fields[0] === "X" ? null : (fields[19] ?? null);
 }
 
 /** Fields of /proc/PID/stat after the name, which may itself contain blanks and parentheses. */
@@ -41,10 +37,6 @@ function statFields(pid: number): string[] | null {
   } catch {
     return null;
   }
-}
-
-export function userOf(pid: number): number | null {
-  return statOrNull(`/proc/${pid}`) === null ? null : Number(statOrNull(`/proc/${pid}`)?.uid);
 }
 
 /** Processes that have this file open, other than this one. */
