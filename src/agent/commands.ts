@@ -2,6 +2,7 @@
 import { formatToken } from "../control/index.js";
 import type { CommandBody, ControlState, NodeView, Outcome } from "../control/types.js";
 import type { NodeId } from "../raft/types.js";
+import { wallClockMs } from "./clock.js";
 import { CommandError } from "./errors.js";
 
 export interface CommandContext {
@@ -75,7 +76,7 @@ function memberRows(view: NodeView): Array<Record<string, unknown>> {
     lag_bytes: member.lagBytes,
     sync_state: member.syncState,
     tags: member.tags,
-    last_seen: member.lastSeenMs === null ? null : new Date(member.lastSeenMs).toISOString(),
+    last_seen: member.lastSeenMs === null ? null : new Date(wallClockMs() - member.lastSeenMs).toISOString(),
   }));
 }
 

@@ -197,8 +197,10 @@ export class RaftDriver {
 
   async #compact(): Promise<void> {
     const { node, storage } = this.#options;
-    const { applied } = node.status();
+    const { applied, firstIndex } = node.status();
     if (applied - this.#compactedAt < compactEvery) return;
+    // A leader's snapshot arrived while this Ready was written and waits for its own: that one is the newer.
+    if (firstIndex > applied + 1) return;
     const snapshot = node.compact(applied, encodeState(this.#state));
     this.#compactedAt = applied;
     await storage.compact(snapshot);

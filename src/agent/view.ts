@@ -96,7 +96,7 @@ export function buildView(sources: ViewSources): NodeView {
     leaseMs: state.leaseMs,
     commit: raft.commit,
     applied: raft.applied,
-    members: memberViews(state, raft, gossip, sources.nowMs, sources.wallMs),
+    members: memberViews(state, raft, gossip, sources.nowMs),
     history: state.history,
     version: agentVersion,
   };

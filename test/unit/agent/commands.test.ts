@@ -27,6 +27,7 @@ function state(changes: Partial<ControlState> = {}): ControlState {
     systemIdentifier: "1",
     serverMajor: 15,
     leaseMs: 3000,
+    leaseCeilingMs: 3000,
     nextNodeId: 4,
     members: [member(1, "a"), member(2, "b"), member(3, "c")],
     phase: { kind: "steady" },
