@@ -4,7 +4,7 @@
  * One string has to serve libpq (PostgreSQL's tools, the walreceiver) and node-postgres alike, so both see what libpq
  * would see. Rules: PostgreSQL documentation, "Connection Strings" and "The Password File" (libpq chapter).
  */
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { isIP } from "node:net";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
@@ -413,8 +413,7 @@ function rootCertificate(parameters: ReadonlyMap<string, string>, mode: string):
   const named = parameters.get("sslrootcert") || process.env.PGSSLROOTCERT;
   if (named) return named;
   const usual = join(homedir(), ".postgresql", "root.crt");
-  if (mode !== "require" || statSync(usual, { throwIfNoEntry: false }) !== undefined) return usual;
-  return undefined;
+  return mode !== "require" || existsSync(usual) ? usual : undefined;
 }
 
 function clientCertificate(parameters: ReadonlyMap<string, string>): { cert?: string; key?: string } {
@@ -453,8 +452,7 @@ interface PasswordKey {
  * `localhost` stands for the default socket directory, a file that others can read is ignored.
  */
 export function lookUpPassword(path: string, key: PasswordKey): string | undefined {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined || !stat.isFile() || (stat.mode & 0o077) !== 0) return undefined;
+  if (!isPrivateFile(path)) return undefined;
   const host = key.host === defaultSocketDirectory() ? "localhost" : key.host;
   const wanted = [host, String(key.port), key.database, key.user];
   for (const line of readFileSync(path, "utf8").split(/\r?\n/)) {
@@ -466,6 +464,16 @@ export function lookUpPassword(path: string, key: PasswordKey): string | undefin
     }
   }
   return undefined;
+}
+
+/** libpq skips a file that it cannot even look at, such as one in another user's home, as if it were not there. */
+function isPrivateFile(path: string): boolean {
+  try {
+    const stat = statSync(path);
+    return stat.isFile() && (stat.mode & 0o077) === 0;
+  } catch {
+    return false;
+  }
 }
 
 /** Four fields and the password (the rest of the line), still with their backslashes: `\*` is not the wild card. */
