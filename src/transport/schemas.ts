@@ -42,7 +42,7 @@ const reason = v.picklist([
 ]);
 const said = { atMs: millis, by: text };
 /** Strict: a field that this version does not know may change what a command means. */
-const command: Schema<Command> = v.variant("type", [
+const command = v.variant("type", [
   v.strictObject({
     ...said,
     type: v.literal("bootstrap"),
@@ -52,7 +52,13 @@ const command: Schema<Command> = v.variant("type", [
     leaseMs: millis,
     member: newMember,
   }),
-  v.strictObject({ ...said, type: v.literal("addMember"), systemIdentifier: v.nullable(text), member: newMember }),
+  v.strictObject({
+    ...said,
+    type: v.literal("addMember"),
+    systemIdentifier: v.nullable(text),
+    serverMajor: v.exactOptional(v.nullable(integer)),
+    member: newMember,
+  }),
   v.strictObject({ ...said, type: v.literal("updateMember"), member }),
   v.strictObject({ ...said, type: v.literal("removeMember"), id: nodeId }),
   v.strictObject({
@@ -82,6 +88,11 @@ const command: Schema<Command> = v.variant("type", [
   v.strictObject({ ...said, type: v.literal("pause"), paused: v.boolean() }),
   v.strictObject({ ...said, type: v.literal("settings"), leaseMs: millis }),
 ]);
+
+/** "command.field" for every field: one that the contract has and the check above lacks does not compile. */
+type FieldNames<T> = T extends { readonly type: infer K extends string } ? `${K}.${keyof T & string}` : never;
+type Unchecked = Exclude<FieldNames<Command>, FieldNames<v.InferOutput<typeof command>>>;
+const checkedCommand: [Unchecked] extends [never] ? Schema<Command> : Unchecked = command;
 
 const outcome: Schema<Outcome> = v.variant("ok", [
   v.object({ ok: v.literal(true), nodeId: v.exactOptional(nodeId), token: v.exactOptional(token) }),
@@ -138,7 +149,7 @@ const appMessage: Schema<AppMessage> = v.variant("kind", [
   v.object({ kind: v.literal("renewed"), token, stampNs }),
   v.object({ kind: v.literal("renewRefused"), token, why: text }),
   v.object({ kind: v.literal("report"), token, report }),
-  v.object({ kind: v.literal("propose"), requestId: integer, command }),
+  v.object({ kind: v.literal("propose"), requestId: integer, command: checkedCommand }),
   v.object({ kind: v.literal("proposed"), requestId: integer, outcome }),
 ]);
 

@@ -340,3 +340,28 @@ it("createTransport sends nothing and fails nothing without connections", () => 
   transport.sendRaft(heartbeat(1));
   assert.deepEqual(transport.connected(), []);
 });
+
+it("a command to join arrives with every field", async (t) => {
+  const [a, b] = [await startNode(t, 1), await startNode(t, 2)];
+  await connectPair(a, b);
+  const member = {
+    name: "c",
+    incarnation: "disk",
+    address: "127.0.0.1:7400",
+    dsn: "host=127.0.0.1",
+    httpAddress: null,
+    kind: "data" as const,
+    tags: { nofailover: false, failoverPriority: 100, nosync: false, noloadbalance: false },
+  };
+  const command = {
+    type: "addMember" as const,
+    atMs: 1,
+    by: "a",
+    systemIdentifier: "73",
+    serverMajor: 15,
+    member,
+  };
+  a.transport.sendApp(2, { kind: "propose", requestId: 1, command });
+  await until("arrived", () => b.app.length === 1);
+  assert.deepEqual(b.app[0]?.message, { kind: "propose", requestId: 1, command });
+});
