@@ -55,7 +55,7 @@ static ClientAuthentication_hook_type previous_client_authentication = NULL;
 /* The transaction being committed belongs to the marker session; looked up while catalogs can still be read. */
 static bool commit_is_marker = false;
 
-/* This session began fenced and reports read-only; its default before that. */
+/* This session began fenced and was made to report read-only. */
 static bool session_made_read_only = false;
 
 /* The key alone decides nothing: setting it needs a superuser, and so does using it. */
@@ -158,7 +158,8 @@ check_statement(void)
 {
 	FenceState	state = session_fence_state();
 
-	if (session_made_read_only && state == FENCE_CLEAR && !RecoveryInProgress())
+	/* Settings can not be changed while parallel workers run; a later statement will do. */
+	if (session_made_read_only && state == FENCE_CLEAR && !RecoveryInProgress() && !IsInParallelMode())
 		lift_session_read_only();
 	return state;
 }

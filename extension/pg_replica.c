@@ -69,7 +69,7 @@ has_option_c(const char *argument, bool *takes_next)
 		if (*letter == 'C')
 			return true;
 		/* The options of the postmaster that take a value: it is the rest of this argument, or the next one. */
-		if (strchr("BcDdfhkNprStvW", *letter) != NULL)
+		if (strchr("BcDdfhkNprStW-", *letter) != NULL)
 		{
 			*takes_next = letter[1] == '\0';
 			return false;
@@ -268,7 +268,9 @@ clear_upstream(void)
 	if (text == NULL || strcmp(text, cleared) != 0)
 		write_auto_conf(cleared);
 	SetConfigOption("primary_conninfo", "", PGC_POSTMASTER, PGC_S_FILE);
-	SetConfigOption("primary_slot_name", "", PGC_POSTMASTER, PGC_S_FILE);
+	/* Not when it is unset: the next reload would report it as removed from the file. */
+	if (GetConfigOption("primary_slot_name", false, false)[0] != '\0')
+		SetConfigOption("primary_slot_name", "", PGC_POSTMASTER, PGC_S_FILE);
 	if (GetConfigOption("primary_conninfo", false, false)[0] != '\0')
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),

@@ -81,7 +81,17 @@ function makeFolder(): string {
 async function dataDirectoryTemplate(): Promise<string> {
   if (template === undefined) {
     template = makeFolder();
-    const done = await asPostgres("initdb", ["-D", join(template, "data"), "-A", "trust", "-N", "-E", "UTF8"]);
+    const done = await asPostgres("initdb", [
+      "-D",
+      join(template, "data"),
+      "-U",
+      "postgres",
+      "-A",
+      "trust",
+      "-N",
+      "-E",
+      "UTF8",
+    ]);
     if (done.code !== 0) throw new Error(`initdb failed: ${done.stderr}`);
   }
   return join(template, "data");
@@ -181,7 +191,7 @@ export class Server {
   }
 
   async connect(user = "postgres", database = "postgres"): Promise<pg.Client> {
-    const client = new pg.Client({ host: this.folder, port: this.port, user: osUser(user), database });
+    const client = new pg.Client({ host: this.folder, port: this.port, user, database });
     // A server that is killed on purpose breaks its clients' connections; the query at hand fails by itself.
     client.on("error", () => undefined);
     await client.connect();
@@ -280,9 +290,4 @@ export class Server {
     }
     rmSync(this.folder, { recursive: true, force: true });
   }
-}
-
-/** initdb makes the superuser after whoever runs it. */
-function osUser(user: string): string {
-  return user === "postgres" && !isRoot ? (process.env.USER ?? user) : user;
 }

@@ -121,6 +121,7 @@ describe("start: every start is a standby start", () => {
         seen = (await client.query({ text: generation, rowMode: "array" })).rows[0]?.[0];
       }
       assert.equal(seen, 41);
+      assert.doesNotMatch(server.log(), /removed from configuration file/);
     }));
 });
 
