@@ -67,6 +67,8 @@ export interface NodeInput {
     /** Token of the promotion whose primary this standby streams from or tries to, in this life of the server. */
     readonly followingToken: Token | null;
     readonly streaming: boolean;
+    /** Following, but not streaming for a while, and the primary no longer has the WAL that comes next here. */
+    readonly upstreamLacksWal?: boolean;
     /** Replay of everything local is done (the startup process waits for more WAL). */
     readonly replayDone: boolean;
   };

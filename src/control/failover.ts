@@ -121,7 +121,12 @@ export const failoverTable: readonly FailoverRow[] = [
     act: (input) =>
       input.mayGrant.ok && input.state.current !== null ? propose({ type: "grant", token: input.state.current }) : null,
   },
-  { name: "transfer", phases: ["steady"], when: "the holder is a caught-up voter and not the leader", act: transfer },
+  {
+    name: "transfer",
+    phases: ["steady"],
+    when: "the holder renews, is a caught-up voter and not the leader",
+    act: transfer,
+  },
   {
     name: "membership",
     phases: everyPhase,
@@ -205,6 +210,7 @@ function beginSwitchover(input: LeaderInput): LeaderAction {
 function transfer(input: LeaderInput): LeaderAction | null {
   const holder = currentHolder(input.state);
   if (holder === null || holder === input.selfId || input.state.handover !== null) return null;
+  if (input.now >= input.suspectAtMs) return null;
   if (!input.raft.voters.includes(holder) || input.raft.votersOutgoing.length > 0) return null;
   const progress = input.raft.progress.find(({ id }) => id === holder);
   if (progress === undefined || !progress.recentActive) return null;

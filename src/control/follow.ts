@@ -131,7 +131,11 @@ function asStandby(input: NodeInput, token: Token): NodeAction {
     return none(`waiting for ${primary.name} to open under token ${formatToken(token)}`);
   }
   if (!server.reachable || server.inRecovery === null) return none("the local server does not answer");
-  if (tokensEqual(server.followingToken, token)) return none("");
+  if (tokensEqual(server.followingToken, token)) {
+    if (server.upstreamLacksWal !== true) return none("");
+    const text = `${primary.name} no longer has the WAL that comes after ${server.replayLsn ?? "this node's position"}; rebuilding from it`;
+    return { type: "rejoin", token, primary, method: "rebuild", timeline, text };
+  }
   if (server.followingToken !== null && !tokensEqual(input.pledgedFor, token)) {
     // Judging a position that an old primary can still move would be judging nothing.
     const text = `leaving the primary of ${formatToken(server.followingToken)} before following ${primary.name}`;

@@ -202,6 +202,8 @@ export interface Gossip {
   readonly replayLsn: Lsn | null;
   /** Primary: current write position. */
   readonly writeLsn: Lsn | null;
+  /** Where the oldest WAL that this server still has begins. */
+  readonly oldestLsn?: Lsn | null;
   /** Token of the last marker replayed or written. */
   readonly token: Token | null;
   readonly upstream: string | null;
@@ -284,6 +286,7 @@ export interface MemberView {
   readonly lagBytes: number | null;
   readonly syncState: "async" | "sync" | "quorum" | null;
   readonly tags: Tags;
+  /** Milliseconds since this node was last heard of (0 for the answering node itself); null: never. */
   readonly lastSeenMs: Millis | null;
   readonly pendingRestart: boolean;
 }
