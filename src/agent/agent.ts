@@ -5,10 +5,11 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { compareTokens, leaseTimings, tokensEqual } from "../control/index.js";
-import type { AgentConfig, CommandBody, Gossip, NodeView, Report, Token } from "../control/types.js";
+import type { AgentConfig, CommandBody, Gossip, Lsn, NodeView, Report, Token } from "../control/types.js";
 import { createHttpServer } from "../http/server.js";
 import { createLocalServer, readControlFile, stopServer, waitForShutdownCheckpoint } from "../postgres/index.js";
 import type { LocalServer } from "../postgres/types.js";
+import { oldestWalLsn } from "../postgres/wal-files.js";
 import { createRaftNode } from "../raft/index.js";
 import type { NodeId } from "../raft/types.js";
 import { lockStateDir, readNodeState, writeFileAtomically, writeNodeState } from "../storage/index.js";
@@ -55,6 +56,7 @@ export class Agent {
   #peersKey = "";
   #leaderSeenAtMs = 0;
   #submitting = false;
+  #oldestLsn: Lsn | null = null;
 
   constructor(link: SupervisorLink, config: AgentConfig, exit: (code: 0 | 1) => void) {
     this.#link = link;
@@ -262,6 +264,7 @@ export class Agent {
         prePromote: () => this.#config.prePromote,
       }),
       state: () => driver.state,
+      primaryOldestLsn: () => this.#primaryOldestLsn(driver.state.lastGranted?.holder),
       markerKey: config.markerKey,
       submit: (command) => submitter.submit(command),
       sendReport: (token, report) => this.#sendReport(token, report),
@@ -344,7 +347,10 @@ export class Agent {
       if (parts.driver.state.phase.kind === "recruit") parts.executor.repeatReport();
     });
     every(timings.probeEveryMs, () => parts.executor.probe());
-    every(slotsEveryMs, () => this.#maintainSlots(parts));
+    every(slotsEveryMs, () => {
+      this.#noteOldestWal();
+      this.#maintainSlots(parts);
+    });
     every(2000, () => this.#keepMemberRecord(parts));
   }
 
@@ -386,6 +392,8 @@ export class Agent {
     if ((peers.length === 0 && members.length === 0) || key === this.#peersKey) return;
     this.#peersKey = key;
     this.#transport?.setPeers(peers);
+    // A new member can not stream before its slot is there.
+    if (this.#parts !== null) this.#maintainSlots(this.#parts);
     const ids = new Set(peers.map((peer) => peer.id));
     for (const id of [...this.#gossip.keys()]) if (!ids.has(id)) this.#gossip.delete(id);
   }
@@ -516,6 +524,10 @@ export class Agent {
     );
   }
 
+  #primaryOldestLsn(holder: NodeId | undefined): Lsn | null {
+    return holder === undefined ? null : (this.#gossip.get(holder)?.gossip.oldestLsn ?? null);
+  }
+
   #heardWithin(id: NodeId, ms: number): boolean {
     const heard = this.#gossip.get(id);
     return heard !== undefined && monotonicMs() - heard.receivedAtMs <= ms;
@@ -565,6 +577,15 @@ export class Agent {
 
   #noteLeader(parts: Parts): void {
     if (parts.driver.status().leader !== 0) this.#leaderSeenAtMs = monotonicMs();
+  }
+
+  #noteOldestWal(): void {
+    oldestWalLsn(this.#config.server.pgdata).then(
+      (lsn) => {
+        this.#oldestLsn = lsn;
+      },
+      (error: unknown) => this.#log.warning(`looking at pg_wal: ${describeError(error)}`),
+    );
   }
 
   #maintainSlots(parts: Parts): void {
@@ -643,6 +664,7 @@ export class Agent {
       state: parts.driver.state,
       gossip: this.#gossip,
       observation: parts.executor.observation,
+      oldestLsn: this.#oldestLsn,
       serverGone: parts.executor.serverGone,
       leaving: parts.executor.leaving,
       action: parts.executor.action,

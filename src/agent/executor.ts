@@ -3,7 +3,7 @@
  * a time, each idempotent, so that an agent that restarts in the middle just goes on.
  */
 import type { NodeAction } from "../control/decisions.js";
-import { decideNode, formatToken, parseToken, tokensEqual } from "../control/index.js";
+import { compareLsn, decideNode, formatToken, parseToken, tokensEqual } from "../control/index.js";
 import type { CommandBody, ControlState, Lsn, Member, Outcome, Report, Token } from "../control/types.js";
 import type { LocalServer, RejoinIntent, ServerObservation } from "../postgres/types.js";
 import type { NodeId } from "../raft/types.js";
@@ -22,6 +22,8 @@ export interface ExecutorOptions {
   readonly lease: LeaseKeeper;
   readonly hooks: Hooks;
   readonly state: () => ControlState;
+  /** Where the primary's oldest WAL begins, as it last said; null when not known. */
+  readonly primaryOldestLsn: () => Lsn | null;
   readonly markerKey: string;
   /** Proposes through the leader, wherever it is. */
   readonly submit: (command: CommandBody) => Promise<Outcome>;
@@ -38,6 +40,8 @@ export interface ExecutorOptions {
 }
 
 const noToken = "0.0";
+/** How long a standby may fail to stream before the primary's lack of WAL is taken for the cause. */
+const patienceMs = 5000;
 
 export class Executor {
   readonly #options: ExecutorOptions;
@@ -50,6 +54,8 @@ export class Executor {
   #pledgedFor: Token | null = null;
   #report: { readonly token: Token; readonly report: Report } | null = null;
   #lastText = "";
+  #lastProblem = "";
+  #notStreamingSinceMs: number | null = null;
   #handingOver: Token | null = null;
   #leaving = false;
   #rejoining = false;
@@ -96,9 +102,7 @@ export class Executor {
       },
       (error: unknown) => {
         this.#running = false;
-        this.#options.log.warning(
-          `the local server could not be brought to the committed state: ${describeError(error)}`,
-        );
+        this.#problem(`the local server could not be brought to the committed state: ${describeError(error)}`);
       },
     );
   }
@@ -189,11 +193,25 @@ export class Executor {
         markerToken: observation?.markerToken ?? null,
         followingToken: this.#followingToken(observation),
         streaming: observation?.receiver?.status === "streaming",
+        upstreamLacksWal: this.#upstreamLacksWal(observation),
         replayDone: observation?.replayDone ?? false,
       },
       lease: { token: lease.token, live: lease.live, open: lease.open },
       pledgedFor: this.#pledgedFor,
     });
+  }
+
+  /** Not streaming for a while from a primary that has only newer WAL: waiting longer does not help. */
+  #upstreamLacksWal(observation: ServerObservation | null): boolean {
+    const oldestLsn = this.#options.primaryOldestLsn();
+    const following = this.#followingToken(observation) !== null && observation?.receiver?.status !== "streaming";
+    if (!following || oldestLsn === null || !observation?.replayLsn) {
+      this.#notStreamingSinceMs = null;
+      return false;
+    }
+    this.#notStreamingSinceMs ??= monotonicMs();
+    const waitedMs = monotonicMs() - this.#notStreamingSinceMs;
+    return waitedMs > patienceMs && compareLsn(observation.replayLsn, oldestLsn) < 0;
   }
 
   /** A conninfo that is set was set in this life of the server: every start clears it. */
@@ -409,6 +427,13 @@ export class Executor {
       shutdownLsn,
       text: `${this.#options.selfName} shut down at ${shutdownLsn} for the switchover`,
     });
+  }
+
+  /** One line per cause, not one per attempt: it is tried again with each gossip. */
+  #problem(text: string): void {
+    if (text === this.#lastProblem) return;
+    this.#lastProblem = text;
+    this.#options.log.warning(text);
   }
 
   async #submit(command: CommandBody): Promise<void> {

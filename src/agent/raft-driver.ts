@@ -131,7 +131,9 @@ export class RaftDriver {
   #pump(): void {
     if (this.#pumping || this.#stopped) return;
     this.#pumping = true;
-    this.#drain().then(
+    // Not in the caller's turn: whoever asks for a read must have its token before the answer can come.
+    const drained = Promise.resolve().then(() => this.#drain());
+    drained.then(
       () => {
         this.#pumping = false;
         // Something may have arrived between the last look and here.

@@ -2,7 +2,17 @@
 
 import type { NodeAction } from "../control/decisions.js";
 import { lsnDifference, memberViews, tokensEqual } from "../control/index.js";
-import type { AgentConfig, ControlState, Gossip, Lsn, NodeView, ServerState, Token } from "../control/types.js";
+import type {
+  AgentConfig,
+  ControlState,
+  Gossip,
+  Lsn,
+  MemberView,
+  NodeView,
+  ServerState,
+  Token,
+} from "../control/types.js";
+import { parseConninfo } from "../postgres/conninfo.js";
 import type { ServerObservation } from "../postgres/types.js";
 import type { NodeId, Status } from "../raft/types.js";
 
@@ -16,6 +26,7 @@ export interface ViewSources {
   readonly state: ControlState;
   readonly gossip: ReadonlyMap<NodeId, { readonly receivedAtMs: number; readonly gossip: Gossip }>;
   readonly observation: ServerObservation | null;
+  readonly oldestLsn: Lsn | null;
   readonly serverGone: boolean;
   readonly leaving: boolean;
   readonly action: NodeAction["type"];
@@ -41,6 +52,7 @@ export function buildGossip(sources: ViewSources): Gossip {
     receiveLsn: observation?.receiveLsn ?? null,
     replayLsn: observation?.replayLsn ?? null,
     writeLsn: observation?.writeLsn ?? null,
+    oldestLsn: sources.oldestLsn,
     token: observation?.markerToken ?? null,
     upstream: observation?.receiver?.status === "streaming" ? holderName(state) : null,
     pendingRestart: observation?.pendingRestart ?? false,
@@ -96,11 +108,23 @@ export function buildView(sources: ViewSources): NodeView {
     leaseMs: state.leaseMs,
     commit: raft.commit,
     applied: raft.applied,
-    members: memberViews(state, raft, gossip, sources.nowMs),
+    members: memberViews(state, raft, gossip, sources.nowMs).map(withServerAddress),
     history: state.history,
     version: agentVersion,
   };
 }
+
+/** Host and port of the PostgreSQL server, which is what people connect to. */
+function withServerAddress(member: MemberView): MemberView {
+  const parameters = parseConninfo(member.dsn);
+  return {
+    ...member,
+    host: parameters.get("host") ?? member.host,
+    port: Number(parameters.get("port") ?? defaultServerPort),
+  };
+}
+
+const defaultServerPort = 5432;
 
 function serverRole(sources: ViewSources): Gossip["role"] {
   const { observation, lease, state } = sources;

@@ -41,7 +41,7 @@ async function requestPromotion(session: Session): Promise<boolean> {
 /** pg_control shows the new timeline only after the next checkpoint, the name of the WAL file at once. */
 async function readFork(session: Session): Promise<{ timeline: number; forkLsn: Lsn }> {
   const [row] = await session.query<{ timeline: number; history: string | null }>(
-    `SELECT ('x' || t.hex)::bit(32)::int AS timeline, pg_read_file('pg_wal/' || t.hex || '.history', true) AS history
+    `SELECT ('x' || t.hex)::bit(32)::int AS timeline, pg_read_file('pg_wal/' || t.hex || '.history', 0, 1048576, true) AS history
       FROM (SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS hex) t`,
   );
   if (row === undefined) throw new ServerError("SERVER_STATE", "the server did not tell its timeline");

@@ -136,6 +136,7 @@ const gossip: Schema<Gossip> = v.object({
   receiveLsn: v.nullable(lsn),
   replayLsn: v.nullable(lsn),
   writeLsn: v.nullable(lsn),
+  oldestLsn: v.exactOptional(v.nullable(lsn)),
   token: v.nullable(token),
   upstream: v.nullable(text),
   pendingRestart: v.boolean(),
