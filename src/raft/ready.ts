@@ -28,16 +28,17 @@ export function takeReady(s: NodeState): Ready {
   const voteChanged = s.term !== emitted.term || s.vote !== emitted.vote;
   // Term and vote are one record with what they enable (R2, R3); a commit index alone needs no sync (R8).
   const hardState: HardState | null = hardStateChanged(s) ? { term: s.term, vote: s.vote, commit: log.commit } : null;
-  const ready: Ready = {
-    ...(hardState === null ? {} : { hardState }),
+  // Assigned rather than spread: a Ready is made for every event.
+  const ready: { -readonly [Field in keyof Ready]: Ready[Field] } = {
     entries,
-    ...(snapshot === null ? {} : { snapshot }),
     mustSync: voteChanged || entries.length > 0 || snapshot !== null,
     messages: s.messages,
     messagesAfterPersist: s.messagesAfterPersist,
     committedEntries: log.range(applied, log.commit),
     readStates: s.readStates,
   };
+  if (hardState !== null) ready.hardState = hardState;
+  if (snapshot !== null) ready.snapshot = snapshot;
   if (hardState !== null) s.emitted = hardState;
   s.messages = [];
   s.messagesAfterPersist = [];

@@ -229,3 +229,15 @@ test("reference 4.2: a new leader knows the shortest time since any of its voter
   assert.deepEqual([status.role, status.electionElapsedMs, status.electedAtMs], ["leader", 700, 5001]);
   assert.equal(status.termCommitted, false);
 });
+
+test("reference 4.2: a leader that is voted out has acknowledged itself until that moment", () => {
+  const net = new Network([1, 2, 3]);
+  net.elect(1);
+  net.run(5 * electionTimeoutMs);
+  const { term, lastIndex, lastTerm } = net.status(1);
+  const request = { type: "RequestVote", from: 2, to: 1, term: term + 1, lastIndex, lastTerm, transfer: true } as const;
+  net.node(1).step(request, net.now);
+  const vote = net.node(1).ready().messagesAfterPersist.at(-1);
+  assert.ok(vote?.type === "RequestVoteResponse" && vote.granted);
+  assert.equal(vote.elapsedMs, 0);
+});

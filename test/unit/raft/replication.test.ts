@@ -165,11 +165,11 @@ test("R14: late acks and late rejections change nothing", () => {
 });
 
 test("R15: a long divergent tail is found in one probe a term", () => {
-  const tail = Array.from({ length: 500 }, (_, i) => noop(i + 2, 2));
+  const tail = (term: number) => Array.from({ length: 300 }, (_, i) => noop(i + 2, term));
   const net = new Network([]);
-  net.add(1, withLog([noop(1, 1), noop(2, 3)], 3));
-  net.add(2, withLog([noop(1, 1), noop(2, 3)], 3));
-  net.add(3, withLog([noop(1, 1), ...tail], 2));
+  net.add(1, withLog([noop(1, 1), ...tail(3)], 3));
+  net.add(2, withLog([noop(1, 1), ...tail(3)], 3));
+  net.add(3, withLog([noop(1, 1), ...tail(2)], 2));
   let rejections = 0;
   net.drop = (m) => {
     if (m.type === "AppendEntriesResponse" && !m.success) rejections += 1;
