@@ -7,23 +7,23 @@ import { fakeMember, primaryView, standbyView } from "./fake-view.js";
 test("/primary carries the fencing token", async () => {
   const app = createApp({ view: () => primaryView(), onRequestError: assert.fail });
   const body = (await (await app.request("/primary")).json()) as Record<string, unknown>;
-  assert.equal(body["token"], "4.17");
-  assert.equal(body["writable"], true);
+  assert.equal(body.token, "4.17");
+  assert.equal(body.writable, true);
 });
 
 test("/patroni has Patroni's keys on a primary and on a replica", () => {
   const primary = nodeBody(primaryView());
-  assert.equal(primary["state"], "running");
-  assert.equal(primary["role"], "primary");
-  assert.equal(primary["server_version"], 150018);
-  assert.deepEqual(primary["xlog"], { location: 0x3000148 });
-  assert.deepEqual(primary["patroni"], { version: "0.1.0", scope: "6b1c", name: "a" });
-  assert.equal(primary["database_system_identifier"], "7300000000000000001");
-  assert.equal(primary["cluster_unlocked"], false);
+  assert.equal(primary.state, "running");
+  assert.equal(primary.role, "primary");
+  assert.equal(primary.server_version, 150018);
+  assert.deepEqual(primary.xlog, { location: 0x3000148 });
+  assert.deepEqual(primary.patroni, { version: "0.1.0", scope: "6b1c", name: "a" });
+  assert.equal(primary.database_system_identifier, "7300000000000000001");
+  assert.equal(primary.cluster_unlocked, false);
   const replica = nodeBody(standbyView());
-  assert.equal(replica["role"], "replica");
-  assert.equal(replica["replication_state"], "streaming");
-  assert.deepEqual(replica["xlog"], { received_location: 0x3000148, replayed_location: 0x3000138, paused: false });
+  assert.equal(replica.role, "replica");
+  assert.equal(replica.replication_state, "streaming");
+  assert.deepEqual(replica.xlog, { received_location: 0x3000148, replayed_location: 0x3000138, paused: false });
 });
 
 test("/cluster lists members with Patroni's roles and an unknown lag as unknown", () => {
@@ -34,7 +34,7 @@ test("/cluster lists members with Patroni's roles and an unknown lag as unknown"
     scope: string;
   };
   assert.deepEqual(
-    body.members.map((member) => [member["name"], member["role"], member["lag"]]),
+    body.members.map((member) => [member.name, member.role, member.lag]),
     [
       ["a", "leader", undefined],
       ["b", "replica", 16],
