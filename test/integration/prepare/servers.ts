@@ -211,7 +211,8 @@ export class Server {
 
 /** `b` is made a standby of the running `a`, and started. */
 export function makeStandby(b: Server, a: Server): void {
-  run("pg_basebackup", ["-d", a.dsn, "-D", b.pgdata, "-c", "fast", "--no-sync"]);
+  const mapping = `${join(a.directory, `space-${a.name}`)}=${join(b.directory, `space-${b.name}`)}`;
+  run("pg_basebackup", ["-d", a.dsn, "-D", b.pgdata, "-c", "fast", "--no-sync", "-T", mapping]);
   rmSync(b.stateDir, { recursive: true, force: true });
   b.configure("wal_keep_size = '128MB'\n");
   b.follow(a);
@@ -224,6 +225,7 @@ export function makeStandby(b: Server, a: Server): void {
 export async function diverge(old: Server, next: Server, round: string): Promise<void> {
   await caughtUp(old, next);
   next.stop();
+  await old.query("INSERT INTO spaced SELECT 1 FROM generate_series(1, 100)");
   await old.query(`INSERT INTO mark SELECT 'lost ${round} ' || n FROM generate_series(1, 200) n`);
   old.killPostmaster();
   next.start();
@@ -239,7 +241,7 @@ export async function caughtUp(primary: Server, standby: Server): Promise<void> 
   });
 }
 
-const content = "SELECT count(*) || ' ' || md5(string_agg(t, ',' ORDER BY t)) FROM mark";
+const content = `SELECT count(*) || ' ' || md5(string_agg(t, ',' ORDER BY t)) || (SELECT count(*) FROM spaced) FROM mark`;
 
 /** Starts the prepared node as a standby of `source` and compares rows written before and after. */
 export async function startsAndStreams(node: Server, source: Server): Promise<void> {
@@ -253,6 +255,8 @@ export async function startsAndStreams(node: Server, source: Server): Promise<vo
   node.start();
   await source.query("INSERT INTO mark VALUES ('after')");
   await caughtUp(source, node);
+  const space = await node.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'space'");
+  if (space !== join(node.directory, `space-${node.name}`)) throw new Error(`the tablespace is in ${String(space)}`);
   const [mine, theirs] = [await node.value(content), await source.value(content)];
   if (mine !== theirs) throw new Error(`rows differ: ${String(mine)} here, ${String(theirs)} on the source`);
   if (Number(await node.value("SELECT count(*) FROM pg_replication_slots")) !== 0)
