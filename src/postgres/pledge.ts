@@ -39,7 +39,7 @@ interface StartRow extends Row {
   in_recovery: boolean;
   latest_end_lsn: string | null;
   loaded: boolean;
-  can_acknowledge: boolean;
+  has_function: boolean;
   generation: number;
   apply_delay: string;
   apply_delay_ms: number;
@@ -51,7 +51,7 @@ const startSql = `
 SELECT pg_is_in_recovery() AS in_recovery,
   (SELECT w.latest_end_lsn::text FROM pg_stat_wal_receiver w) AS latest_end_lsn,
   'pg_replica' = ANY (regexp_split_to_array(current_setting('shared_preload_libraries'), '[\\s,"]+')) AS loaded,
-  to_regprocedure('pg_replica.startup_generation()') IS NOT NULL AS can_acknowledge,
+  to_regprocedure('pg_replica.startup_generation()') IS NOT NULL AS has_function,
   coalesce(nullif(current_setting('pg_replica.reload_generation', true), ''), '0')::int AS generation,
   current_setting('recovery_min_apply_delay') AS apply_delay,
   (SELECT s.setting::int FROM pg_settings s WHERE s.name = 'recovery_min_apply_delay') AS apply_delay_ms,
@@ -70,9 +70,9 @@ interface LookRow extends Row {
   latest_end_lsn: string | null;
 }
 
-const lookSql = (canAcknowledge: boolean) => `
+const lookSql = (acknowledged: boolean) => `
 SELECT pg_is_in_recovery() AS in_recovery,
-  ${canAcknowledge ? "pg_replica.startup_generation()" : "NULL::int"} AS generation,
+  ${acknowledged ? "pg_replica.startup_generation()" : "NULL::int"} AS generation,
   current_setting('primary_conninfo') = '' AND current_setting('restore_command') = '' AS cleared,
   (SELECT a.pid FROM pg_stat_activity a WHERE a.backend_type = 'walreceiver') AS receiver_pid,
   (SELECT a.wait_event FROM pg_stat_activity a WHERE a.backend_type = 'startup') AS wait_event,
@@ -83,7 +83,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
 export async function pledge(context: PledgeContext, options: PledgeOptions): Promise<PledgeResult> {
   if (options.waitLsn !== null) await waitForReplay(context.session, options.waitLsn, options.waitMs);
   const start = await readStart(context.session);
-  if (!start.loaded || !start.can_acknowledge) {
+  if (!canAcknowledge(start)) {
     const why = start.loaded ? "the extension is not created yet" : "the library pg_replica is not loaded";
     context.log("warning", `pledging without the startup process's own acknowledgement: ${why}`);
   }
@@ -99,6 +99,11 @@ export async function pledge(context: PledgeContext, options: PledgeOptions): Pr
   } finally {
     timelineSession.close();
   }
+}
+
+/** The function comes with the data (a clone has it), what it reads with the library. */
+function canAcknowledge(start: StartRow): boolean {
+  return start.loaded && start.has_function;
 }
 
 async function waitForReplay(session: Session, lsn: Lsn, waitMs: number): Promise<void> {
@@ -186,7 +191,7 @@ class PledgeRun {
 
   async #look(): Promise<PledgeLook> {
     const { session } = this.#context;
-    const [row] = await session.query<LookRow>(lookSql(this.#start.can_acknowledge));
+    const [row] = await session.query<LookRow>(lookSql(canAcknowledge(this.#start)));
     if (row === undefined || !row.in_recovery) {
       throw new ServerError("SERVER_STATE", "the server left recovery while it was pledging");
     }
