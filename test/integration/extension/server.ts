@@ -284,9 +284,11 @@ export class Server {
       const pid = this.postmasterPid();
       if (processIsAlive(pid)) await asPostgres("pg_ctl", ["-D", this.data, "-w", "-m", "immediate", "stop"]);
     }
-    for (const { pid } of this.messages("started")) {
-      if (processIsAlive(pid as number)) process.kill(pid as number, "SIGCONT");
-      await until("the end of the agent", () => !processIsAlive(pid as number));
+    // The log knows those as well that have not come to say anything yet.
+    for (const [, digits] of this.log().matchAll(/agent started with PID (\d+)/g)) {
+      const pid = Number(digits);
+      if (processIsAlive(pid)) process.kill(pid, "SIGCONT");
+      await until("the end of the agent", () => !processIsAlive(pid));
     }
     rmSync(this.folder, { recursive: true, force: true });
   }
