@@ -1,5 +1,4 @@
 /** Reading and changing files of PostgreSQL's configuration syntax (src/backend/utils/misc/guc-file.l). */
-import { statSync } from "node:fs";
 import { readFileIfThere, replaceFileDurably } from "./durable-file.js";
 
 const namePattern = /^[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)*$/;
@@ -44,11 +43,10 @@ export function changeSettings(text: string, changes: Readonly<Record<string, st
   return result.length === 0 ? "" : `${result.join("\n")}\n`;
 }
 
-/** Applies `changeSettings` to a file, atomically, keeping its mode; nothing is written when nothing changes. */
+/** Applies `changeSettings` to a file, atomically; nothing is written when nothing changes. */
 export function changeSettingsFile(path: string, changes: Readonly<Record<string, string | null>>, head = ""): void {
   const before = readFileIfThere(path);
   const after = changeSettings(before ?? head, changes);
   if (after === before) return;
-  const mode = statSync(path, { throwIfNoEntry: false })?.mode ?? 0o600;
-  replaceFileDurably(path, after, mode & 0o777);
+  replaceFileDurably(path, after);
 }
