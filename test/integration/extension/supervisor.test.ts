@@ -236,7 +236,8 @@ describe("supervisor: ends", () => {
       const released = await server.message("released");
       assert.equal(released.token, "2.5");
       assert.equal(released.gone, true);
-      assert.ok((released.backends as number) >= 2);
+      // Idle ones notice by themselves, and may be gone already; the busy one never would.
+      assert.ok((released.backends as number) >= 1);
       assert.equal(processIsAlive(backend), false);
       assert.equal(await endless, "broken");
       await server.message("eof", (message) => message.name === "postmaster");
