@@ -38,6 +38,7 @@ import {
   writePhase,
 } from "./state.js";
 import { findMissingSegment, startOfBackupLabel } from "./wal-chain.js";
+import { fetchWal } from "./wal-fetch.js";
 
 export interface PrepareOptions {
   readonly pgdata: string;
@@ -240,6 +241,7 @@ class Rejoin {
     const recovered = this.#phase.recovered;
     this.#enter("rewind");
     this.#info(`rewinding to the history of ${source.node}, timeline ${source.timeline}`);
+    const { currentLsn: fromLsn } = await readSourceWal(source);
     let changed: boolean;
     try {
       changed = await runRewind({
@@ -258,6 +260,18 @@ class Rejoin {
     if (!changed && recovered) return "pg_rewind saw no divergence although crash recovery wrote WAL here";
     const missing = await this.#missingWal(source, changed);
     if (missing !== null) return missing;
+    if (changed) {
+      const control = this.#readControl(this.#staging);
+      if (typeof control === "string") return control;
+      const lost = await fetchWal({
+        source,
+        directory: join(this.#staging, "pg_wal"),
+        fromLsn,
+        toLsn: parseLsn(control.minRecoveryPoint),
+        segmentBytes: control.walSegmentBytes,
+      });
+      if (lost !== null) return `the WAL segment ${lost} went from ${source.node} during the rewind`;
+    }
     this.#enter("move-in", "staging");
     this.#moveIn();
     return { action: changed ? "rewound" : "unchanged", why: this.#why, sourceNode: source.node };

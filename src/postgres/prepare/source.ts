@@ -57,7 +57,7 @@ export async function findSource(wish: SourceWish): Promise<Source> {
     if (best !== undefined) return best;
     const message = `no server to rejoin from is ready:\n  ${reasons.join("\n  ")}`;
     if (performance.now() >= deadline) {
-      const hint = "Nothing was changed; run prepare again when the primary is back.";
+      const hint = "Run prepare again when the primary is back; it goes on from here.";
       throw new PrepareError("PREPARE_SOURCE_NOT_READY", `${message}\n${hint}`);
     }
     if (message !== told) wish.log(`waiting: ${message}`);
@@ -136,12 +136,7 @@ function distrust(node: string, timeline: number, intent: RejoinIntent): string 
 export async function readSourceWal(
   source: Source,
 ): Promise<{ readonly files: ReadonlySet<string>; readonly history: string; readonly currentLsn: bigint }> {
-  const client = new pg.Client(
-    toClientConfig(source.dsn, { application_name: "pg_replica prepare", connectionTimeoutMillis: connectTimeoutMs }),
-  );
-  client.on("error", () => {});
-  try {
-    await client.connect();
+  return connected(source, async (client) => {
     const files = await client.query<{ name: string }>("SELECT name FROM pg_ls_waldir()");
     const historyFile = `pg_wal/${timelineName(source.timeline)}.history`;
     const { history } = await one<{ history: string | null }>(
@@ -152,6 +147,43 @@ export async function readSourceWal(
     const { lsn } = await one<{ lsn: string }>(client, "SELECT pg_current_wal_lsn()::text AS lsn");
     const names = new Set(files.rows.map((row) => row.name));
     return { files: names, history: history ?? "", currentLsn: parseLsn(lsn) };
+  });
+}
+
+/** The first `bytes` of a WAL file of the source, in pieces; fewer when the file is gone or shorter. */
+export async function readSourceSegment(
+  source: Source,
+  name: string,
+  bytes: number,
+  write: (piece: Buffer) => void,
+): Promise<number> {
+  return connected(source, async (client) => {
+    let done = 0;
+    while (done < bytes) {
+      const { piece } = await one<{ piece: Buffer | null }>(
+        client,
+        "SELECT pg_read_binary_file($1, $2, $3, true) AS piece",
+        [`pg_wal/${name}`, done, Math.min(segmentPieceBytes, bytes - done)],
+      );
+      if (piece === null || piece.length === 0) break;
+      write(piece);
+      done += piece.length;
+    }
+    return done;
+  });
+}
+
+const segmentPieceBytes = 1 << 20;
+
+async function connected<T>(source: Source, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client(
+    toClientConfig(source.dsn, { application_name: "pg_replica prepare", connectionTimeoutMillis: connectTimeoutMs }),
+  );
+  // A connection that breaks makes its query fail; without a listener it would end the process as well.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    return await use(client);
   } finally {
     await client.end().catch(() => {});
   }
