@@ -10,6 +10,14 @@ async function receivers(server: TestServer): Promise<string> {
   return server.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walreceiver'");
 }
 
+/** What was not received by the time of the pledge is lost to this standby, so the test waits for it first. */
+async function received(standby: TestServer, lsn: string): Promise<void> {
+  await until(
+    `the standby has received ${lsn}`,
+    async () => (await standby.value(`SELECT pg_last_wal_receive_lsn() >= '${lsn}'`)) === "true",
+  );
+}
+
 /** Writes on the primary and sees that the pledged standby gets none of it. */
 async function assertStaysStill(primary: TestServer, standby: TestServer, lsn: string): Promise<void> {
   await primary.sql("INSERT INTO t SELECT generate_series(1, 1000)");
@@ -47,6 +55,7 @@ for (const kind of ["plain server", "server with the library"] as const) {
         slotName: "pg_replica_2",
       });
       await until("the standby streams", async () => (await local.observe()).receiver?.status === "streaming");
+      await primary.sql("INSERT INTO t VALUES (0)");
       await caughtUp(primary, standby);
     }
 
@@ -90,10 +99,7 @@ for (const kind of ["plain server", "server with the library"] as const) {
       assert.equal((await local.observe()).replayPaused, true);
       await primary.sql("INSERT INTO t SELECT generate_series(1, 5000)");
       const lsn = await primary.value("SELECT pg_current_wal_flush_lsn()");
-      await until(
-        "it is received",
-        async () => (await standby.value(`SELECT pg_last_wal_receive_lsn() >= '${lsn}'`)) === "true",
-      );
+      await received(standby, lsn);
       const result = await local.pledge(request);
       assert.equal(await standby.value(`SELECT '${result.lsn}'::pg_lsn >= '${lsn}'`), "true");
       await assertStaysStill(primary, standby, result.lsn);
@@ -109,6 +115,7 @@ for (const kind of ["plain server", "server with the library"] as const) {
       await primary.sql("DELETE FROM gone");
       await primary.sql("VACUUM gone");
       const lsn = await primary.value("SELECT pg_current_wal_flush_lsn()");
+      await received(standby, lsn);
       await until("replay is blocked", async () =>
         /^RecoveryConflict|^relation$/.test(
           await standby.value("SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"),
@@ -127,6 +134,7 @@ for (const kind of ["plain server", "server with the library"] as const) {
       await until("the delay is read", async () => (await standby.value("SHOW recovery_min_apply_delay")) === "5min");
       await primary.sql("INSERT INTO t VALUES (1)");
       const lsn = await primary.value("SELECT pg_current_wal_flush_lsn()");
+      await received(standby, lsn);
       await until(
         "the commit waits for the delay",
         async () =>
