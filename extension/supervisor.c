@@ -114,10 +114,14 @@ static bool
 grant_token(Supervisor *supervisor, const AgentMessage *message)
 {
 	PgReplicaLease lease = pg_replica_lease_read();
+	int			order = pg_replica_token_compare(message->token, lease.token);
 
 	if (!supervisor->may_arm)
 		return refused("token", "restart_after_crash is on, so a crashed server could come back writable");
-	if (pg_replica_token_compare(message->token, lease.token) <= 0)
+	/* An agent that was started again beside its primary: the word stays as it is, the answer tells how that is. */
+	if (order == 0)
+		return true;
+	if (order < 0)
 		return refused("token", "it is not newer than the token of the lease word");
 	pg_replica_lease_grant(message->token);
 	return true;
