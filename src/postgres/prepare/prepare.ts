@@ -199,6 +199,11 @@ class Rejoin {
     if (typeof before === "string") return before;
     const clean = before.state === "shut down" || before.state === "shut down in recovery";
     if (clean && !isThere(join(this.pgdata, "postmaster.pid"))) return null;
+    if (before.state === "in archive recovery") {
+      // Single-user recovery would write a checkpoint at the end of the received WAL. When that end is before the fork,
+      // pg_rewind takes it for a checkpoint that both sides have, and replay would begin where the primary has none.
+      return "this standby did not stop cleanly, and crash recovery would write WAL that pg_rewind takes for the primary's";
+    }
     // Durable before the server writes: see `Phase.recovered`.
     this.#phase = { ...this.#phase, recovered: true };
     this.#enter("recover");

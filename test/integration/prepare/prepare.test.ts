@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { readControlFile } from "../../../src/postgres/control-file.js";
@@ -134,6 +134,40 @@ describe("prepare", () => {
     // The second one may also have come when the first had finished.
     assert.ok(outcomes.includes("locked") || outcomes.includes("none"), outcomes.join("\n"));
     await startsAndStreams(b, a);
+  });
+});
+
+describe("a standby that is behind the fork", () => {
+  const newTimeline = async (server: Server) => {
+    server.stop();
+    writeFileSync(join(server.pgdata, "standby.signal"), "");
+    own(join(server.pgdata, "standby.signal"));
+    server.follow(server);
+    server.start();
+    await server.promote();
+  };
+  const roles = async () =>
+    ((await a.value("SELECT pg_is_in_recovery()")) === true ? [b, a] : [a, b]) as [Server, Server];
+
+  it("is left as it is when it was stopped cleanly", async () => {
+    const [primary, standby] = await roles();
+    standby.stop();
+    await newTimeline(primary);
+    await standby.ask(primary);
+    const result = await standby.prepare();
+    assert.equal(result.action, "unchanged", result.text);
+    await startsAndStreams(standby, primary);
+  });
+
+  it("is rebuilt when it was killed: crash recovery would write WAL that pg_rewind takes for the primary's", async () => {
+    const [primary, standby] = await roles();
+    standby.killPostmaster();
+    await newTimeline(primary);
+    await standby.ask(primary);
+    const result = await standby.prepare();
+    assert.equal(result.action, "rebuilt", result.text);
+    assert.match(result.text, /did not stop cleanly/);
+    await startsAndStreams(standby, primary);
   });
 });
 
