@@ -111,6 +111,8 @@ export function nodeSettings(flags: NodeFlags, bootstrap: boolean): Record<strin
     wal_level: "replica",
     max_wal_senders: "16",
     max_replication_slots: "16",
+    // A joining node gets its slot when it registers, which is after its clone: until then this keeps its WAL.
+    wal_keep_size: "512MB",
     hot_standby: "on",
     wal_log_hints: "on",
     "pg_replica.node_id": flags.nodeId,
