@@ -203,6 +203,7 @@ async function remoteAgent(address: string, secretFile: string | undefined): Pro
 }
 
 function hintOf(error: unknown): string {
+  if (/secret/.test(describeError(error))) return "Name the cluster's secret with --secret-file.";
   const hint = error !== null && typeof error === "object" && "hint" in error ? error.hint : undefined;
   return typeof hint === "string" ? hint : "Is this the node's raft_port, and does the agent run?";
 }

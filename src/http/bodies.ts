@@ -85,7 +85,7 @@ function memberRole(member: MemberView): string {
 /** Rows [timeline, LSN, reason, time, new leader]; this release keeps no timeline and LSN beside the entries: null. */
 export function historyBody(view: NodeView): ReadonlyArray<readonly unknown[]> {
   return view.history
-    .filter((entry) => entry.kind === "opened" || entry.kind === "promote")
+    .filter((entry) => entry.kind === "opened")
     .map((entry) => [null, null, entry.text, new Date(entry.atMs).toISOString(), entry.node]);
 }
 

@@ -23,9 +23,10 @@ interface MemberMetric {
 
 const flag = (value: boolean): number => (value ? 1 : 0);
 const seconds = (milliseconds: number | null): number | null => (milliseconds === null ? null : milliseconds / 1000);
+/** PostgreSQL writes "2026-01-02 03:04:05.6+00", which is not quite what Date.parse must understand. */
 const startTime = (view: NodeView): number | null => {
-  const { postmasterStartTime } = view.self;
-  const atMs = postmasterStartTime === null ? Number.NaN : Date.parse(postmasterStartTime);
+  const text = view.self.postmasterStartTime ?? "";
+  const atMs = Date.parse(text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00"));
   return Number.isNaN(atMs) ? null : atMs / 1000;
 };
 const isUp = (view: NodeView): boolean => view.self.role !== "stopped";

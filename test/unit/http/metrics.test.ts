@@ -38,3 +38,10 @@ test("a scrape keeps nothing of the one before it", async () => {
   await renderMetrics(primaryView());
   assert.doesNotMatch(await renderMetrics(primaryView({ members: [] })), /member="b"/);
 });
+
+test("the start time is understood as PostgreSQL writes it", async () => {
+  for (const postmasterStartTime of ["2026-01-02 03:04:05.5+00", "2026-01-02 08:34:05.5+05:30"]) {
+    const text = await renderMetrics(primaryView({ self: { postmasterStartTime } }));
+    assert.match(sample(text, "patroni_postmaster_start_time") ?? "", / 1767323045\.5$/);
+  }
+});
