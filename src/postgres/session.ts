@@ -197,14 +197,17 @@ export class Session {
     const { socketDirectory, port, dsn, settings } = this.#options;
     const given = parseConninfo(dsn);
     const user = given.get("user") || userInfo().username;
-    const password = given.get("password");
+    const credentials = ["password", "passfile"].flatMap((name) => {
+      const value = given.get(name);
+      return value === undefined ? [] : [[name, value] as const];
+    });
     const local = new Map([
       ["host", socketDirectory],
       ["port", String(port)],
       ["user", user],
       ["dbname", given.get("dbname") || "postgres"],
       ["application_name", applicationName],
-      ...(password === undefined ? [] : ([["password", password]] as const)),
+      ...credentials,
     ]);
     const all = { ...sessionSettings, ...settings };
     const options = Object.entries(all).map(([name, value]) => `-c ${name}=${value}`);
