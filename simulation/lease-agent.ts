@@ -1,14 +1,25 @@
 /**
- * The lease protocol of raft-reference 4.2 around a simulated node: the holder's word (token, deadline), and the
- * leader's side that accepts renewals and says when another holder may be granted.
+ * The holder's side of the primary lease around a simulated node: the messages between agents and the word (token,
+ * deadline) in shared memory. The leader's side is the product's own LeaseGrantor.
  */
-import type { Status } from "../src/raft/types.js";
-import { type FencingToken, noToken, type StateMachine, sameToken } from "./state-machine.js";
+import { type FencingToken, noToken, sameToken } from "./state-machine.js";
 
 /** What agents send each other beside Raft. */
 export type LeaseMessage =
-  | { readonly type: "renew"; readonly from: number; readonly to: number; readonly token: FencingToken; readonly stampMs: number }
-  | { readonly type: "renewed"; readonly from: number; readonly to: number; readonly token: FencingToken; readonly stampMs: number }
+  | {
+      readonly type: "renew";
+      readonly from: number;
+      readonly to: number;
+      readonly token: FencingToken;
+      readonly stampMs: number;
+    }
+  | {
+      readonly type: "renewed";
+      readonly from: number;
+      readonly to: number;
+      readonly token: FencingToken;
+      readonly stampMs: number;
+    }
   | { readonly type: "release"; readonly from: number; readonly to: number; readonly token: FencingToken };
 
 /** How a mutant breaks the lease; all false in the product. */
@@ -27,14 +38,6 @@ export const soundLease: LeaseFaults = {
   noHold: false,
   releaseWithoutStop: false,
 };
-
-export interface LeaseTimes {
-  /** D. */
-  readonly leaseMs: number;
-  /** W = D (1 + rho) / (1 - rho), rounded up. */
-  readonly waitMs: number;
-  readonly renewEveryMs: number;
-}
 
 /** The lease word in shared memory: it outlives the agent, not the machine. */
 export class LeaseWord {
@@ -56,55 +59,6 @@ export class LeaseWord {
     this.forgotten = this.token;
     this.token = noToken;
     this.deadlineMs = 0;
-  }
-}
-
-/** The leader's side, for one term of leadership. */
-export class Grantor {
-  readonly #times: LeaseTimes;
-  #term = 0;
-  #token: FencingToken = noToken;
-  #lastAcceptedMs: number | null = null;
-  #phaseSinceMs = 0;
-
-  constructor(times: LeaseTimes) {
-    this.#times = times;
-  }
-
-  /** Forgets what belongs to another term or token. */
-  follow(status: Status, state: StateMachine, nowMs: number): void {
-    if (status.term !== this.#term) {
-      this.#term = status.term;
-      this.#lastAcceptedMs = null;
-      this.#phaseSinceMs = nowMs;
-    }
-    if (!sameToken(state.granted, this.#token)) {
-      this.#token = state.granted;
-      this.#lastAcceptedMs = null;
-      this.#phaseSinceMs = nowMs;
-    }
-  }
-
-  /** A renewal arrived: whether it may be confirmed after a quorum round. */
-  accept(token: FencingToken, holder: number, state: StateMachine, nowMs: number): boolean {
-    const inForce = state.phase === "granted" && state.holder === holder && sameToken(state.granted, token);
-    if (!inForce || sameToken(state.released, token)) return false;
-    this.#lastAcceptedMs = nowMs;
-    return true;
-  }
-
-  /** No renewal for D: the holder should be replaced. */
-  suspects(state: StateMachine, nowMs: number): boolean {
-    if (sameToken(state.released, state.granted)) return true;
-    return nowMs > (this.#lastAcceptedMs ?? this.#phaseSinceMs) + this.#times.leaseMs;
-  }
-
-  /** Whether the lease of the newest granted token is certainly over. */
-  mayGrant(status: Status, state: StateMachine, nowMs: number): boolean {
-    if (state.granted.index === 0 || sameToken(state.released, state.granted)) return true;
-    const holdMs = Math.max(0, this.#times.waitMs - status.electionElapsedMs);
-    if (!(nowMs > status.electedAtMs + holdMs)) return false;
-    return this.#lastAcceptedMs === null || nowMs > this.#lastAcceptedMs + this.#times.waitMs;
   }
 }
 

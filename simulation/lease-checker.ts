@@ -33,7 +33,8 @@ export class LeaseChecker {
 
   /** Which node believes in its lease now; 0: none. */
   holderAt(nowMs: number): NodeId {
-    for (let node = 1; node < this.#validUntilMs.length; node++) if ((this.#validUntilMs[node] ?? 0) > nowMs) return node;
+    for (let node = 1; node < this.#validUntilMs.length; node++)
+      if ((this.#validUntilMs[node] ?? 0) > nowMs) return node;
     return 0;
   }
 }

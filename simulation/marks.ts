@@ -40,6 +40,7 @@ export class Marks {
 
   add(other: Marks): void {
     const mine = this as unknown as Record<string, number>;
-    for (const [name, count] of Object.entries(other) as Array<[string, number]>) mine[name] = (mine[name] ?? 0) + count;
+    for (const [name, count] of Object.entries(other) as Array<[string, number]>)
+      mine[name] = (mine[name] ?? 0) + count;
   }
 }

@@ -50,19 +50,33 @@ export function perform(world: World, { name }: Action): void {
     if (name === "membership") leaveJointByHand(world);
     return;
   }
-  const node = name === "write" || name === "transfer" || name === "takeover" ? someLeader(world) : someNode(world);
-  if (name === "partition") return partition(world);
-  if (name === "membership") return changeMembership(world);
-  if (node === null) return;
-  act(world, node, name);
-  if (node.core !== null) world.observe(node);
+  const atLeader = name === "write" || name === "transfer" || name === "takeover" || world.healed;
+  const node = atLeader ? someLeader(world) : someNode(world);
+  if (name === "partition") partition(world);
+  else if (name === "membership") changeMembership(world);
+  else if (node !== null) {
+    act(world, node, name);
+    if (node.core !== null) world.observe(node);
+  }
+}
+
+/** What a cluster without faults owes its clients. */
+export function serveClients(world: World): void {
+  perform(world, { name: "write", everyMs: 0 });
+  perform(world, { name: "read", everyMs: 0 });
 }
 
 function act(world: World, node: SimulatedNode, name: ActionName): void {
   const random = world.operationsRandom;
   const { knobs } = world;
-  if (name === "crash") return world.crash(node);
-  if (name === "pause") return world.pause(node, random.exponential(knobs.pauseMeanMs));
+  if (name === "crash") {
+    world.crash(node);
+    return;
+  }
+  if (name === "pause") {
+    world.pause(node, random.exponential(knobs.pauseMeanMs));
+    return;
+  }
   if (node.core === null || node.pausedUntilMs > world.nowMs) return;
   const now = node.now(world.nowMs);
   switch (name) {
@@ -87,7 +101,9 @@ function act(world: World, node: SimulatedNode, name: ActionName): void {
       world.pump(node);
       return;
     case "release": {
-      const holder = world.nodes.find((other) => other !== undefined && other.core !== null && other.word.token.index > 0);
+      const holder = world.nodes.find(
+        (other) => other !== undefined && other.core !== null && other.word.token.index > 0,
+      );
       if (holder !== undefined && holder.pausedUntilMs <= world.nowMs) world.release(holder);
       return;
     }

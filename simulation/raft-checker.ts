@@ -102,9 +102,12 @@ export class RaftChecker implements DiskWatcher {
       seen.term = status.term;
     }
     seen.vote = status.vote;
-    if (status.applied < seen.applied) fail("applied-regressed", node, `applied ${seen.applied} became ${status.applied}`);
-    if (status.applied > status.commit) fail("applied-beyond-commit", node, `applied ${status.applied}, commit ${status.commit}`);
-    if (status.commit > status.lastIndex) fail("commit-beyond-log", node, `commit ${status.commit}, last ${status.lastIndex}`);
+    if (status.applied < seen.applied)
+      fail("applied-regressed", node, `applied ${seen.applied} became ${status.applied}`);
+    if (status.applied > status.commit)
+      fail("applied-beyond-commit", node, `applied ${status.applied}, commit ${status.commit}`);
+    if (status.commit > status.lastIndex)
+      fail("commit-beyond-log", node, `commit ${status.commit}, last ${status.lastIndex}`);
     seen.applied = status.applied;
     if (status.role !== seen.role) this.#roleChanged(node, seen, status);
     if (status.commit !== seen.commit) this.#commitMoved(node, seen, status, led);
@@ -128,7 +131,11 @@ export class RaftChecker implements DiskWatcher {
       const point = this.#commitPoints[i] as { term: number; index: number };
       if (point.term >= term) continue;
       if (!this.#holds(disk, point.index)) {
-        fail("leader-incomplete", node, `leads term ${term} without entry ${point.index} committed in term ${point.term}`);
+        fail(
+          "leader-incomplete",
+          node,
+          `leads term ${term} without entry ${point.index} committed in term ${point.term}`,
+        );
       }
       return;
     }
@@ -204,7 +211,11 @@ export class RaftChecker implements DiskWatcher {
   #voteLeaves(node: NodeId, term: number, candidate: NodeId): void {
     const { hardState } = this.#disks[node] as Disk;
     if (hardState.term < term || (hardState.term === term && hardState.vote !== candidate)) {
-      fail("vote-before-sync", node, `vote for ${candidate} in term ${term} leaves; durable: ${JSON.stringify(hardState)}`);
+      fail(
+        "vote-before-sync",
+        node,
+        `vote for ${candidate} in term ${term} leaves; durable: ${JSON.stringify(hardState)}`,
+      );
     }
     const key = term * 1024 + node;
     const before = this.#votes.get(key);
@@ -244,10 +255,18 @@ export class RaftChecker implements DiskWatcher {
         continue;
       }
       if (seen.lastConfigIndex > status.commit) {
-        fail("two-configurations", node, `appends configuration ${entry.index} while ${seen.lastConfigIndex} is uncommitted`);
+        fail(
+          "two-configurations",
+          node,
+          `appends configuration ${entry.index} while ${seen.lastConfigIndex} is uncommitted`,
+        );
       }
       if (this.committedIn(status.term) === 0) {
-        fail("configuration-before-noop", node, `appends configuration ${entry.index} before a commit in term ${status.term}`);
+        fail(
+          "configuration-before-noop",
+          node,
+          `appends configuration ${entry.index} before a commit in term ${status.term}`,
+        );
       }
       seen.lastConfigIndex = entry.index;
     }
@@ -278,13 +297,18 @@ export class RaftChecker implements DiskWatcher {
     }
     const before = known.get(term);
     if (before === undefined) known.set(term, chain);
-    else if (before !== chain) fail("log-mismatch", node, `its log up to (index ${index}, term ${term}) differs from another's`);
+    else if (before !== chain)
+      fail("log-mismatch", node, `its log up to (index ${index}, term ${term}) differs from another's`);
   }
 
   snapshotDurable(node: NodeId, snapshot: Snapshot): void {
     const { index, term, config } = snapshot;
     if (this.committedTerm[index] !== term) {
-      fail("snapshot-uncommitted", node, `snapshot at (${index}, ${term}), committed term there ${this.committedTerm[index]}`);
+      fail(
+        "snapshot-uncommitted",
+        node,
+        `snapshot at (${index}, ${term}), committed term there ${this.committedTerm[index]}`,
+      );
     }
     let expected = 0;
     for (const known of this.configurations) if (known.index <= index) expected = known.digest;
@@ -302,7 +326,8 @@ export class RaftChecker implements DiskWatcher {
       this.committedTerm[index] = term;
       this.#committedDigest[index] = digest;
       const before = this.#committedChain[index - 1];
-      if (before === undefined) throw new Violation("applied-gap", `node ${node} applied ${index} before anybody applied ${index - 1}`);
+      if (before === undefined)
+        throw new Violation("applied-gap", `node ${node} applied ${index} before anybody applied ${index - 1}`);
       this.#committedChain[index] = mix(before, digest);
       this.#stateDigest[index] = state.digest;
       if (entry.type === "config") this.#configurationCommitted(node, index, entry.config);
@@ -319,7 +344,8 @@ export class RaftChecker implements DiskWatcher {
   }
 
   #sameState(node: NodeId, index: number, state: StateMachine): void {
-    if (this.#stateDigest[index] !== state.digest) fail("state-differs", node, `state at ${index} differs from another node's`);
+    if (this.#stateDigest[index] !== state.digest)
+      fail("state-differs", node, `state at ${index} differs from another node's`);
   }
 
   #configurationCommitted(node: NodeId, index: number, config: Configuration): void {
@@ -327,7 +353,11 @@ export class RaftChecker implements DiskWatcher {
     if (config.votersOutgoing.length > 0) this.#marks.jointCommitted++;
     const previous = (this.configurations.at(-1) as { config: Configuration }).config;
     if (!adjacent(previous, config)) {
-      fail("configuration-jump", node, `${JSON.stringify(previous)} is followed by ${JSON.stringify(config)} at ${index}`);
+      fail(
+        "configuration-jump",
+        node,
+        `${JSON.stringify(previous)} is followed by ${JSON.stringify(config)} at ${index}`,
+      );
     }
     this.configurations.push({ index, config, digest: configurationDigest(config) });
   }

@@ -63,8 +63,6 @@ export class Random {
   }
 }
 
-const ln2 = 0.6931471805599453;
-
 /** -ln(x) for x in (0, 1] from basic arithmetic only: `Math.log` may differ between builds, and seeds must not. */
 function negativeLogarithm(x: number): number {
   let halvings = 0;
@@ -77,7 +75,7 @@ function negativeLogarithm(x: number): number {
   const square = y * y;
   // 2 artanh(y), y <= 1/3: seven terms are good to 1e-8.
   const series = 1 + square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square * (1 / 9 + square / 11))));
-  return halvings * ln2 + 2 * y * series;
+  return halvings * Math.LN2 + 2 * y * series;
 }
 
 /** One step of the 32-bit mixing used for rolling hashes and digests. */

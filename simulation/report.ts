@@ -6,7 +6,8 @@ export function failureReport(seed: number, nodes: number, faults?: Faults): str
   const trace = new Trace();
   const result = runSchedule({ seed, nodes, trace, ...(faults === undefined ? {} : { faults }) });
   const { violation } = result;
-  if (violation === null) return `seed ${seed} with ${nodes} nodes broke no invariant when run again: not deterministic`;
+  if (violation === null)
+    return `seed ${seed} with ${nodes} nodes broke no invariant when run again: not deterministic`;
   return [
     `seed ${seed}, ${nodes} nodes: invariant broken at ${result.simulatedMs.toFixed(3)} ms, event ${result.events}`,
     `knobs ${JSON.stringify(result.knobs)}`,

@@ -1,18 +1,14 @@
 /** One machine of the simulated cluster: what dies with the process, what survives it, and its clock. */
+
+import { LeaseGrantor } from "../src/control/lease.js";
 import type { RaftNode, Ready, Status } from "../src/raft/types.js";
 import type { Disk } from "./disk.js";
-import { type Grantor, LeaseWord } from "./lease-agent.js";
+import { LeaseWord } from "./lease-agent.js";
 import type { Random } from "./random.js";
-import { type FencingToken, StateMachine } from "./state-machine.js";
+import { StateMachine } from "./state-machine.js";
 
 /** What the single disk operation in flight is for. */
 export type DiskJob = { readonly kind: "ready"; readonly ready: Ready } | { readonly kind: "compaction" };
-
-export interface Round {
-  readonly to: number;
-  readonly token: FencingToken;
-  readonly stampMs: number;
-}
 
 export interface PendingRead {
   /** Everything acknowledged when the read was asked for: it must not miss any of it. */
@@ -36,11 +32,12 @@ export class SimulatedNode {
   state = new StateMachine();
   pausedUntilMs = 0;
   job: DiskJob | null = null;
-  grantor: Grantor | null = null;
+  grantor = new LeaseGrantor();
+  /** The term for which `grantor` knows that this node leads; 0: it does not. */
+  grantorTerm = 0;
   /** Index of the entry this leader proposed last for the lease: not again before it is applied. */
   leaseProposal = { term: 0, index: 0 };
   readonly proposals = new Map<number, number>();
-  readonly rounds = new Map<string, Round>();
   readonly reads = new Map<string, PendingRead>();
   /** Taken out of service by the operator after its removal. */
   retired = false;
@@ -78,11 +75,11 @@ export class SimulatedNode {
     this.core = null;
     this.status = null;
     this.job = null;
-    this.grantor = null;
+    this.grantor = new LeaseGrantor();
+    this.grantorTerm = 0;
     this.pausedUntilMs = 0;
     this.leaseProposal = { term: 0, index: 0 };
     this.proposals.clear();
-    this.rounds.clear();
     this.reads.clear();
   }
 }

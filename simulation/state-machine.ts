@@ -3,6 +3,8 @@
  * that the lease protocol rests on (token, holder, phase, release). Each command is a compare-and-set at apply, as in
  * the product's control machine; begin -> grant is its path from one holder to the next.
  */
+import { emptyControlState } from "../src/control/state.js";
+import type { ControlState } from "../src/control/types.js";
 import type { Entry, NodeId } from "../src/raft/types.js";
 import { entryDigest } from "./digest.js";
 import { mix } from "./random.js";
@@ -41,6 +43,7 @@ export const encodeGrant = (token: FencingToken, holder: NodeId): Uint8Array =>
 export const encodeRelease = (token: FencingToken): Uint8Array => encode(Kind.release, token.term, token.index, 0);
 
 export class StateMachine {
+  #control: ControlState | null = null;
   applied = 0;
   digest = 0;
   writes = 0;
@@ -56,6 +59,7 @@ export class StateMachine {
     this.applied = entry.index;
     this.digest = mix(this.digest, entryDigest(entry));
     if (entry.type !== "data") return;
+    if (entry.data[0] !== Kind.write) this.#control = null;
     const view = new DataView(entry.data.buffer, entry.data.byteOffset, entry.data.byteLength);
     const kind = view.getUint8(0) as Kind;
     const named: FencingToken = { term: view.getFloat64(1), index: view.getFloat64(9) };
@@ -78,6 +82,19 @@ export class StateMachine {
         if (sameToken(named, this.granted)) this.released = named;
         return;
     }
+  }
+
+  /** The same facts in the product's words, for its LeaseGrantor. */
+  control(leaseMs: number): ControlState {
+    this.#control ??= {
+      ...emptyControlState(),
+      leaseMs,
+      leaseCeilingMs: leaseMs,
+      current: this.token.index === 0 ? null : this.token,
+      lastGranted: this.granted.index === 0 ? null : { token: this.granted, holder: this.holder },
+      released: this.released.index === 0 ? null : { token: this.released, shutdownLsn: null },
+    };
+    return this.#control;
   }
 
   encode(): Uint8Array {

@@ -2,21 +2,32 @@
  * One schedule: a cluster of real Raft cores on a faulty network, faulty disks and drifting clocks, run event by event
  * in true (simulated) time from one seed. Every invariant is looked at after every event; the first broken one ends it.
  */
+import { type LeaseTimings, leaseTimings } from "../src/control/lease.js";
 import { createRaftNode } from "../src/raft/index.js";
-import type { Message, NodeId, PersistentState, RaftNode, RaftOptions, Ready, Snapshot } from "../src/raft/types.js";
+import type {
+  Message,
+  NodeId,
+  PersistentState,
+  RaftNode,
+  RaftOptions,
+  ReadState,
+  Ready,
+  Snapshot,
+  Status,
+} from "../src/raft/types.js";
 import { copyMessage } from "./copy.js";
 import { Disk, type DiskWrite } from "./disk.js";
 import { EventQueue } from "./event-queue.js";
 import { drawKnobs, type Knobs } from "./knobs.js";
-import { Grantor, type LeaseFaults, type LeaseMessage, type LeaseTimes, LeaseWord, soundLease } from "./lease-agent.js";
+import { type LeaseFaults, type LeaseMessage, LeaseWord, soundLease } from "./lease-agent.js";
 import { LeaseChecker } from "./lease-checker.js";
 import { Marks } from "./marks.js";
 import { Network } from "./network.js";
-import { type Action, actionsOf, leaveJointByHand, perform } from "./operations.js";
+import { type Action, actionsOf, leaveJointByHand, perform, serveClients } from "./operations.js";
 import { RaftChecker } from "./raft-checker.js";
 import { mix, Random } from "./random.js";
 import { SimulatedNode } from "./simulated-node.js";
-import { encodeBegin, encodeGrant, encodeRelease, sameToken, StateMachine } from "./state-machine.js";
+import { encodeBegin, encodeGrant, encodeRelease, StateMachine, sameToken } from "./state-machine.js";
 import type { Trace } from "./trace.js";
 import { Violation } from "./violation.js";
 
@@ -79,6 +90,9 @@ const eventNames = Object.keys(EventKind);
 
 /** Spare ids for members that join during the schedule; ids are never reused. */
 const spareNodes = 4;
+/** A schedule has some ten thousand events; one that has this many feeds itself. */
+const mostEvents = 3_000_000;
+const mostReadiesAtOnce = 10_000;
 const electionTimeoutsToElect = 10;
 const electionTimeoutsToServe = 30;
 
@@ -102,7 +116,7 @@ export class World {
   readonly #diskRandom: Random;
   readonly #clockRandom: Random;
   readonly #crashRandom: Random;
-  readonly #leaseTimes: LeaseTimes;
+  readonly #leaseTimes: LeaseTimings;
   nowMs = 0;
   healed = false;
   /** The highest index of a proposal whose success was told. */
@@ -128,13 +142,7 @@ export class World {
     this.#crashRandom = new Random(seed, 5);
     this.network = new Network(this.knobs, new Random(seed, 6), this.marks, this.maxNodes);
     this.checker = new RaftChecker(this.#disks, this.marks);
-    const { leaseMs, clockRateBound: rho } = this.knobs;
-    this.#leaseTimes = {
-      leaseMs,
-      waitMs: this.#faults.lease.noDriftFactor ? leaseMs : Math.ceil((leaseMs * 1.01) / 0.99),
-      renewEveryMs: Math.floor(leaseMs / 10),
-    };
-    if (rho > 0.01) throw new Error(`the wait of the lease covers a rate bound of 0.01, not ${rho}`);
+    this.#leaseTimes = leaseTimings(this.knobs.leaseMs);
   }
 
   run(): ScheduleResult {
@@ -183,7 +191,13 @@ export class World {
     };
     const disk = new Disk(id, initial ?? empty, this.checker, this.marks);
     const rate = 1 + deviation * clockRateBound * 0.9999;
-    const node = new SimulatedNode(id, disk, rate, random.integer(1000, 1_000_000), new Random(this.#options.seed, 100 + id));
+    const node = new SimulatedNode(
+      id,
+      disk,
+      rate,
+      random.integer(1000, 1_000_000),
+      new Random(this.#options.seed, 100 + id),
+    );
     this.nodes[id] = node;
     this.#disks[id] = disk;
     this.#start(node);
@@ -203,6 +217,8 @@ export class World {
     const id = queue.node;
     this.nowMs = queue.timeMs;
     this.#events++;
+    if (this.#events > mostEvents)
+      throw new Violation("runaway", `more than ${mostEvents} events: a storm of messages`);
     this.#hash = mix(mix(this.#hash, (this.nowMs * 1000) | 0), (kind << 8) | id);
     if (this.#options.trace !== undefined) this.#traceEvent(kind, id, payload);
     if (id === 0) {
@@ -311,18 +327,25 @@ export class World {
     });
     node.core = core;
     node.state = StateMachine.decode(node.disk.snapshot.data);
-    node.grantor = new Grantor(this.#leaseTimes);
     node.status = core.status();
     this.checker.started(node.id, node.status);
     core.tick(node.now(this.nowMs));
     this.#scheduleTick(node);
-    this.queue.push(this.nowMs + node.trueMs(this.#leaseTimes.renewEveryMs), EventKind.renew, node.id, node.life, undefined);
+    this.queue.push(
+      this.nowMs + node.trueMs(this.#leaseTimes.renewEveryMs),
+      EventKind.renew,
+      node.id,
+      node.life,
+      undefined,
+    );
     this.pump(node);
     this.observe(node);
   }
 
   crash(node: SimulatedNode): void {
     if (node.core === null) return;
+    // It may have committed and told others within the very event that ends it.
+    this.observe(node);
     this.marks.crash++;
     const host = this.#crashRandom.chance(this.knobs.hostCrashChance);
     node.disk.crash(this.#diskRandom);
@@ -374,7 +397,8 @@ export class World {
 
   /** Takes out what the core wants done, until it waits for the disk or wants nothing. */
   pump(node: SimulatedNode): void {
-    while (node.core !== null && node.job === null && node.core.hasReady()) {
+    for (let taken = 0; node.core !== null && node.job === null && node.core.hasReady(); taken++) {
+      if (taken > mostReadiesAtOnce) throw new Violation("never-idle", `node ${node.id} always has something to do`);
       const ready = node.core.ready();
       if (ready.entries.length > 0) {
         // A commit may have caused these entries (a joint configuration left by itself): see it first.
@@ -384,7 +408,7 @@ export class World {
       for (const message of ready.messages) this.#send(message, node);
       if (ready.hardState !== undefined || ready.entries.length > 0 || ready.snapshot !== undefined) {
         for (const message of ready.messagesAfterPersist) {
-          if (this.#faults.sendBeforeSync(message)) this.#transmit(message);
+          if (this.#faults.sendBeforeSync(message)) this.#send(message, node);
         }
         node.job = { kind: "ready", ready };
         this.#startWrite(node, ready);
@@ -450,7 +474,7 @@ export class World {
     for (const message of ready.messagesAfterPersist) this.#send(message, node);
     this.#apply(node, ready);
     core.advance(ready);
-    for (const read of ready.readStates) this.#readReady(node, `${read.token.term}.${read.token.sequence}`, read.index);
+    for (const read of ready.readStates) this.#readReady(node, read);
     if (ready.committedEntries.length > 0 || ready.snapshot !== undefined) this.#applied(node, core);
   }
 
@@ -483,9 +507,12 @@ export class World {
     const { compactEvery } = this.knobs;
     const { state } = node;
     if (state.phase === "granted" && state.holder === node.id && !sameToken(state.released, state.granted)) {
-      if (!sameToken(node.word.token, state.granted) && node.word.hold(state.granted)) this.leaseChecker.expired(node.id);
+      if (!sameToken(node.word.token, state.granted) && node.word.hold(state.granted))
+        this.leaseChecker.expired(node.id);
     }
     if (compactEvery === 0 || state.applied - node.disk.snapshot.index < compactEvery || node.job !== null) return;
+    // A snapshot from the leader is on its way to the disk: what is applied here is history already.
+    if (core.status().firstIndex > state.applied + 1) return;
     const snapshot = core.compact(state.applied, state.encode());
     this.marks.compacted++;
     node.job = { kind: "compaction" };
@@ -516,17 +543,23 @@ export class World {
     this.#effect(network.duplicateArrivalMs);
   }
 
-  #readReady(node: SimulatedNode, key: string, index: number): void {
-    const round = node.rounds.get(key);
-    if (round !== undefined) {
-      node.rounds.delete(key);
-      this.#sendLease({ type: "renewed", from: node.id, to: round.to, token: round.token, stampMs: round.stampMs });
+  #readReady(node: SimulatedNode, { token, index }: ReadState): void {
+    if (node.grantorTerm !== 0) {
+      // The stamp travels through the grantor as text, as in the product.
+      for (const renewal of node.grantor.roundConfirmed(token, node.state.control(this.knobs.leaseMs))) {
+        const stampMs = Number(renewal.stampNs);
+        this.#sendLease({ type: "renewed", from: node.id, to: renewal.from, token: renewal.token, stampMs });
+      }
     }
+    const key = `${token.term}.${token.sequence}`;
     const read = node.reads.get(key);
     if (read === undefined) return;
     node.reads.delete(key);
     if (index < read.acknowledged) {
-      throw new Violation("stale-read", `node ${node.id} reads at ${index}, ${read.acknowledged} was acknowledged before`);
+      throw new Violation(
+        "stale-read",
+        `node ${node.id} reads at ${index}, ${read.acknowledged} was acknowledged before`,
+      );
     }
     this.marks.readServed++;
     if (!node.leads) this.marks.readForwarded++;
@@ -540,7 +573,13 @@ export class World {
   }
 
   #renew(node: SimulatedNode): void {
-    this.queue.push(this.nowMs + node.trueMs(this.#leaseTimes.renewEveryMs), EventKind.renew, node.id, node.life, undefined);
+    this.queue.push(
+      this.nowMs + node.trueMs(this.#leaseTimes.renewEveryMs),
+      EventKind.renew,
+      node.id,
+      node.life,
+      undefined,
+    );
     const { token } = node.word;
     const leader = node.status?.leader ?? 0;
     if (token.index === 0 || leader === 0) return;
@@ -561,12 +600,17 @@ export class World {
     }
   }
 
-  #renewalArrived(node: SimulatedNode, from: NodeId, renewal: { token: { term: number; index: number }; stampMs: number }): void {
-    const { core, status, grantor, state } = node;
-    if (core === null || status === null || grantor === null || !this.#decides(node)) return;
+  #renewalArrived(
+    node: SimulatedNode,
+    from: NodeId,
+    renewal: { token: { term: number; index: number }; stampMs: number },
+  ): void {
+    const { core, grantor } = node;
+    this.#followLeadership(node);
+    if (core === null || node.grantorTerm === 0) return;
     const now = node.now(this.nowMs);
-    grantor.follow(status, state, now);
-    if (!grantor.accept(renewal.token, from, state, now)) {
+    const request = { from, token: renewal.token, stampNs: String(renewal.stampMs) };
+    if (!grantor.request({ ...request, state: node.state.control(this.knobs.leaseMs), now }).ok) {
       this.marks.leaseRefused++;
       return;
     }
@@ -574,9 +618,24 @@ export class World {
       this.#sendLease({ type: "renewed", from: node.id, to: from, token: renewal.token, stampMs: renewal.stampMs });
       return;
     }
-    const token = core.readIndex(now);
-    node.rounds.set(`${token.term}.${token.sequence}`, { to: from, token: renewal.token, stampMs: renewal.stampMs });
+    const round = core.readIndex(now);
+    grantor.roundStarted(round, [request]);
     this.pump(node);
+  }
+
+  /** Tells the grantor when this node becomes leader or stops being it. */
+  #followLeadership(node: SimulatedNode): void {
+    const status: Status | null = node.core === null ? null : node.core.status();
+    const term = status !== null && status.role === "leader" ? status.term : 0;
+    if (term === node.grantorTerm) return;
+    node.grantorTerm = term;
+    if (status === null || term === 0) {
+      node.grantor.stepDown();
+      return;
+    }
+    const { electedAtMs, electionElapsedMs } = status;
+    const elapsedMs = this.#faults.lease.noHold ? Number.POSITIVE_INFINITY : electionElapsedMs;
+    node.grantor.becomeLeader({ term, electedAtMs, electionElapsedMs: elapsedMs });
   }
 
   #renewed(node: SimulatedNode, token: { term: number; index: number }, stampMs: number): void {
@@ -606,28 +665,30 @@ export class World {
   /** Whether this node leads, has committed in its term and has applied all that is committed. */
   #decides(node: SimulatedNode): boolean {
     const { status } = node;
-    return node.leads && status !== null && status.termCommitted && status.commit === node.state.applied;
+    return node.leads && status?.termCommitted === true && status.commit === node.state.applied;
   }
 
   /** What the leader decides by itself at every tick: whom to replace, whom to grant. */
   #leaderDuties(node: SimulatedNode): void {
     this.observe(node);
-    const { status, grantor, state } = node;
-    if (status === null || grantor === null || !this.#decides(node)) return;
+    const { status, state } = node;
+    this.#followLeadership(node);
+    if (status === null || !this.#decides(node)) return;
     const now = node.now(this.nowMs);
-    grantor.follow(status, state, now);
     const { leaseProposal } = node;
     if (leaseProposal.term === status.term && leaseProposal.index > state.applied) return;
     if (state.phase === "recruit") this.#grant(node, now);
-    else if (state.phase === "empty" || grantor.suspects(state, now)) this.proposeBegin(node);
+    else if (state.phase === "empty" || this.#suspects(node, now)) this.proposeBegin(node);
   }
 
   #grant(node: SimulatedNode, now: number): void {
     const { status, grantor, state } = node;
-    if (status === null || grantor === null) return;
-    const { lease } = this.#faults;
-    const elapsedMs = lease.noHold ? Number.POSITIVE_INFINITY : status.electionElapsedMs;
-    if (!grantor.mayGrant({ ...status, electionElapsedMs: elapsedMs }, state, now)) {
+    if (status === null) return;
+    const { leaseMs } = this.knobs;
+    const { lastAcceptedMs } = grantor;
+    const sound = grantor.mayGrant(state.control(leaseMs), now).ok;
+    const unpadded = lastAcceptedMs === null || now > lastAcceptedMs + leaseMs;
+    if (!(sound || (this.#faults.lease.noDriftFactor && unpadded && now > status.electedAtMs + leaseMs))) {
       this.marks.leaseHeldOverElection++;
       return;
     }
@@ -636,6 +697,13 @@ export class World {
     if (candidates.length === 0) return;
     this.marks.leaseGranted++;
     this.#proposeLease(node, encodeGrant(state.token, this.operationsRandom.pick(candidates)));
+  }
+
+  /** The holder is silent for too long, or said that it has stopped. */
+  #suspects(node: SimulatedNode, now: number): boolean {
+    const { state, grantor } = node;
+    if (sameToken(state.released, state.granted)) return true;
+    return now > grantor.suspectAtMs(state.control(this.knobs.leaseMs));
   }
 
   /** Starts to replace the holder, on suspicion or because an operator asked. */
@@ -675,8 +743,20 @@ export class World {
     const slack = 1 + 2 * this.knobs.clockRateBound;
     this.#acknowledgedAtHeal = this.marks.proposalAcknowledged;
     this.#readsAtHeal = this.marks.readServed;
-    this.queue.push(fromMs + electionTimeoutsToElect * electionTimeoutMs * slack, EventKind.checkLeader, 0, 0, undefined);
-    this.queue.push(fromMs + electionTimeoutsToServe * electionTimeoutMs * slack, EventKind.checkLively, 0, 0, undefined);
+    this.queue.push(
+      fromMs + electionTimeoutsToElect * electionTimeoutMs * slack,
+      EventKind.checkLeader,
+      0,
+      0,
+      undefined,
+    );
+    this.queue.push(
+      fromMs + electionTimeoutsToServe * electionTimeoutMs * slack,
+      EventKind.checkLively,
+      0,
+      0,
+      undefined,
+    );
   }
 
   leader(): SimulatedNode | null {
@@ -691,9 +771,13 @@ export class World {
   #checkLeader(): void {
     if (this.leader()?.status?.termCommitted === true) {
       leaveJointByHand(this);
+      serveClients(this);
       return;
     }
-    throw new Violation("no-leader", `no leader that commits within ${electionTimeoutsToElect} election timeouts after the faults`);
+    throw new Violation(
+      "no-leader",
+      `no leader that commits within ${electionTimeoutsToElect} election timeouts after the faults`,
+    );
   }
 
   #checkLively(): void {
@@ -702,13 +786,18 @@ export class World {
     if (this.marks.proposalAcknowledged === this.#acknowledgedAtHeal) {
       throw new Violation("no-write", "no proposal was acknowledged after the faults");
     }
-    if (this.marks.readServed === this.#readsAtHeal) throw new Violation("no-read", "no read was served after the faults");
-    if (status.config.votersOutgoing.length > 0) throw new Violation("joint-for-ever", "the configuration is still joint");
+    if (this.marks.readServed === this.#readsAtHeal)
+      throw new Violation("no-read", "no read was served after the faults");
+    if (status.config.votersOutgoing.length > 0)
+      throw new Violation("joint-for-ever", "the configuration is still joint");
     for (const id of [...status.config.voters, ...status.config.learners]) {
       const node = this.nodes[id];
       if (node === undefined || node.retired) continue;
       if (node.state.applied < this.maxAcknowledged - 50 || node.state.applied < status.commit - 50) {
-        throw new Violation("member-behind", `member ${id} has applied ${node.state.applied}, commit is ${status.commit}`);
+        throw new Violation(
+          "member-behind",
+          `member ${id} has applied ${node.state.applied}, commit is ${status.commit}`,
+        );
       }
     }
     if (this.leaseChecker.holderAt(this.nowMs) === 0 && this.marks.leaseGranted === 0) {
@@ -726,7 +815,9 @@ export class World {
       status === undefined || status === null
         ? ""
         : ` [${status.role} t${status.term} c${status.commit} l${status.lastIndex}${node && node.pausedUntilMs > this.nowMs ? " paused" : ""}]`;
-    this.#options.trace?.add(`${this.nowMs.toFixed(3)} ${eventNames[kind]} ${id === 0 ? "" : `node ${id}${where}`} ${about}`);
+    this.#options.trace?.add(
+      `${this.nowMs.toFixed(3)} ${eventNames[kind]} ${id === 0 ? "" : `node ${id}${where}`} ${about}`,
+    );
   }
 
   #dump(): string[] {
