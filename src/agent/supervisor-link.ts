@@ -117,8 +117,10 @@ export class SupervisorLink {
     return this.#word;
   }
 
+  /** To PostgreSQL's log; once the worker is gone, to standard error, which is the server's own. */
   log(level: "debug" | "info" | "warning" | "error", message: string): void {
-    this.#send({ type: "log", level, message: message.slice(0, 8000) });
+    if (this.#socket.destroyed) process.stderr.write(`pg_replica: ${level}: ${message}\n`);
+    else this.#send({ type: "log", level, message: message.slice(0, 8000) });
   }
 
   /** CLOCK_BOOTTIME in ns, read by the worker; opaque to the agent. */

@@ -5,12 +5,15 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { showCluster } from "./cluster-output.js";
 import { createDemoCluster, type DemoCluster } from "./demo-cluster.js";
+import { describeRound, runFailoverRounds } from "./demo-failover.js";
 import { describeError } from "./errors.js";
 import type { Terminal } from "./terminal.js";
 
 export interface DemoFlags {
   readonly directory?: string;
   readonly bindir?: string;
+  /** Kill primaries and check what must hold, instead of showing the cluster. */
+  readonly failover?: boolean;
 }
 
 const refreshMs = 1000;
@@ -27,6 +30,10 @@ export async function runDemo(flags: DemoFlags, terminal: Terminal): Promise<voi
   });
   try {
     await untilStopped(cluster.start(), stop.signal);
+    if (flags.failover === true) {
+      await showFailovers(cluster, terminal);
+      return;
+    }
     while (!stop.signal.aborted) {
       const text = await describe(cluster, terminal);
       terminal.clear();
@@ -38,6 +45,14 @@ export async function runDemo(flags: DemoFlags, terminal: Terminal): Promise<voi
     await (flags.directory === undefined ? cluster.destroy() : cluster.stop());
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
   }
+}
+
+/** There and back: the second round kills the node that the first one promoted. */
+async function showFailovers(cluster: DemoCluster, terminal: Terminal): Promise<void> {
+  terminal.print(await describe(cluster, terminal));
+  await runFailoverRounds(cluster, 2, (result) => terminal.print(`\n${describeRound(result)}`));
+  terminal.print(`\n${await describe(cluster, terminal)}`);
+  terminal.print("\nEverything held, in both directions.");
 }
 
 /** Ctrl-C while the cluster is being made: do not wait for the rest. */

@@ -183,7 +183,8 @@ function addNodeCommands(program: Command, terminal: Terminal): void {
     .description("a real three-node cluster on this machine until Ctrl-C")
     .option("--directory <directory>", "where to make it, empty or new (default: a temporary one)")
     .option("--bindir <directory>", "PostgreSQL's programs")
-    .action(async (flags: { readonly directory?: string; readonly bindir?: string }) =>
+    .option("--failover", "kill the primary, twice, check what must hold, print the timeline and end")
+    .action(async (flags: { readonly directory?: string; readonly bindir?: string; readonly failover?: boolean }) =>
       (await import("./demo.js")).runDemo(flags, terminal),
     );
 }
