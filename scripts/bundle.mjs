@@ -1,11 +1,17 @@
 // Makes dist/pg_replica.mjs: the agent and the CLI in one file, as `make install` puts it beside the extension.
 import { chmodSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+/** Of the repository, whose path may hold blanks. */
+const file = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+
+const { version } = JSON.parse(readFileSync(file("package.json"), "utf8"));
 await build({
-  entryPoints: [new URL("../src/cli/main.ts", import.meta.url).pathname],
-  outfile: new URL("../dist/pg_replica.mjs", import.meta.url).pathname,
+  // The same text whatever the current directory is: paths in its comments are relative to this.
+  absWorkingDir: file("."),
+  entryPoints: [file("src/cli/main.ts")],
+  outfile: file("dist/pg_replica.mjs"),
   bundle: true,
   platform: "node",
   target: "node20",
@@ -18,4 +24,4 @@ await build({
   },
   legalComments: "none",
 });
-chmodSync(new URL("../dist/pg_replica.mjs", import.meta.url).pathname, 0o755);
+chmodSync(file("dist/pg_replica.mjs"), 0o755);

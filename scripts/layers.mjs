@@ -1,6 +1,7 @@
 // The wall between layers: which folder of src/ may import which. Run by `npm run lint`.
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /** folder -> folders of src/ that it may import from, and whether it may import packages or Node's own modules. */
 const rules = {
@@ -14,7 +15,7 @@ const rules = {
   cli: { folders: ["raft", "control", "storage", "transport", "postgres", "http", "agent"], outside: true },
 };
 
-const root = resolve(dirname(new URL(import.meta.url).pathname), "..", "src");
+const root = fileURLToPath(new URL("../src", import.meta.url));
 const problems = [];
 for (const file of readdirSync(root, { recursive: true })) {
   if (!file.endsWith(".ts")) continue;

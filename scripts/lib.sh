@@ -48,8 +48,9 @@ need_packages() {
 }
 
 need_node() {
-  command -v node >/dev/null || die "Node.js 20 or newer is needed (apt-get install nodejs npm, or nodejs.org)"
+  command -v node >/dev/null || die "Node.js 20 or newer is needed: install it from nodejs.org or your distribution, and run this again"
   [ "$(node -p 'Number(process.versions.node.split(".")[0]) >= 20')" = true ] || die "Node.js 20 or newer is needed, this is $(node --version)"
+  command -v npm >/dev/null || die "npm is needed beside Node.js (Debian: apt-get install npm), then run this again"
 }
 
 install_npm_packages() {
@@ -68,20 +69,29 @@ build_all() {
 
 # Into the server's own directories: the extension, the agent's bundle and the command.
 install_all() {
-  say "installing the extension and the agent into $("$PG_CONFIG" --pkglibdir)"
   local dir; dir=$("$PG_CONFIG" --pkglibdir)
+  if [ -f "$dir/pg_replica.so" ] &&
+    [ "$(make -s PG_CONFIG="$PG_CONFIG" build-id)" = "$(make -s PG_CONFIG="$PG_CONFIG" installed-build-id)" ]; then return; fi
+  say "installing the extension and the agent into $dir"
   if [ -w "$dir" ]; then make -s PG_CONFIG="$PG_CONFIG" install >/dev/null
   else
-    can_be_root || die "$dir is not writable: run 'sudo make install PG_CONFIG=$PG_CONFIG' and then this again"
+    can_be_root || die "this build is not installed in $dir, where this user may not write.
+Run this as root, and then this script again:
+  make -C '$PWD' install PG_CONFIG=$PG_CONFIG"
     "${as_root[@]}" make -s PG_CONFIG="$PG_CONFIG" install >/dev/null
   fi
 }
 
-prepare_everything() {
+# For what starts no server.
+prepare_build() {
   need_packages
   need_node
   install_npm_packages
   build_all
-  install_all
   export PG_CONFIG
+}
+
+prepare_everything() {
+  prepare_build
+  install_all
 }

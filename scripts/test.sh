@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-prepare_everything
+if [ "${1:-}" = --unit ]; then prepare_build; else prepare_everything; fi
 say "lint, format, layers"
 npm run -s lint
 say "extension: clean build with warnings as errors"
