@@ -15,6 +15,8 @@ export interface WriterOptions {
   readonly pauseMs?: number;
   /** Bounds every attempt, so that a silent server can not hold the client: connect_timeout and tcp_user_timeout. */
   readonly attemptTimeoutMs?: number;
+  /** An SQL expression that each insert gives back, e.g. the fencing token it was made under. */
+  readonly returning?: string;
 }
 
 export interface Acknowledgement {
@@ -23,6 +25,8 @@ export interface Acknowledgement {
   /** performance.now() when the statement was sent and when its success arrived. */
   readonly sentMs: number;
   readonly ackedMs: number;
+  /** What `returning` gave; null when nothing was asked for. */
+  readonly returned: string | null;
 }
 
 export class ClusterWriter {
@@ -110,16 +114,20 @@ export class ClusterWriter {
   }
 
   async #insert(client: pg.Client, server: string): Promise<void> {
+    const { table, returning = "NULL" } = this.#options;
     const id = this.#nextId++;
     const sentMs = performance.now();
+    let returned: string | null;
     try {
-      await client.query(`INSERT INTO ${this.#options.table} (id) VALUES ($1)`, [id]);
+      const insert = `INSERT INTO ${table} (id) VALUES ($1) RETURNING (${returning})::text AS returned`;
+      const { rows } = await client.query<{ returned: string | null }>(insert, [id]);
+      returned = rows[0]?.returned ?? null;
     } catch (error) {
       // Refused by the server: not there. Anything else: nobody knows.
       if (!(error instanceof pg.DatabaseError) || error.code === "57P01") this.indeterminate.push(id);
       throw error;
     }
-    this.acknowledged.push({ id, server, sentMs, ackedMs: performance.now() });
+    this.acknowledged.push({ id, server, sentMs, ackedMs: performance.now(), returned });
     if (this.#options.pauseMs) await delay(this.#options.pauseMs);
   }
 }
