@@ -1,0 +1,47 @@
+// The primary's server, its whole host, and a standby's host are killed under load.
+import assert from "node:assert/strict";
+import { runFailoverRounds } from "../../../src/cli/demo-failover.js";
+import { expectOnePromotion, settle, standing } from "./checks.js";
+import { useCluster, watchLog } from "./scenario.js";
+
+const { underLoad } = useCluster();
+
+underLoad(
+  "a killed primary is replaced, rewound without its unreplicated rows, there and back",
+  async (cluster, load) => {
+    const primaries: string[] = [];
+    await runFailoverRounds(cluster, 2, ({ from, to }) => primaries.push(`${from} to ${to}`));
+    assert.equal(primaries.length, 2);
+    await settle(load, "unreplicated");
+  },
+);
+
+underLoad("a primary whose whole host dies is replaced, and follows when the host returns", async (cluster, load) => {
+  const before = await standing(cluster);
+  const log = await watchLog(cluster, before.primary);
+  await cluster.node(before.primary).killHost();
+  await load.waitForClient(performance.now(), before.primary);
+  const after = await standing(cluster);
+  expectOnePromotion(before, after);
+  cluster.node(before.primary).startHost();
+  await settle(load, "unreplicated");
+  assert.deepEqual(await standing(cluster), after, "the old primary's return changes nothing");
+  assert.match(await log(), new RegExp(`following ${after.primary} under token`));
+});
+
+underLoad(
+  "a standby whose whole host dies costs no write, and streams again when it returns",
+  async (cluster, load) => {
+    const before = await standing(cluster);
+    const standby = cluster.nodes.find(({ name }) => name !== before.primary);
+    assert(standby !== undefined);
+    await standby.killHost();
+    await load.waitForClient(performance.now(), undefined, 50);
+    standby.startHost();
+    await settle(load, "none");
+    assert.deepEqual(await standing(cluster), before, "the primary stays");
+    const { refused, indeterminate, breaks } = load.session(before.primary);
+    assert.deepEqual({ refused, indeterminate, breaks }, { refused: [], indeterminate: [], breaks: 0 });
+    assert.deepEqual(load.client.indeterminate, []);
+  },
+);
