@@ -28,7 +28,7 @@ export interface DemoOptions {
   readonly onStep?: (text: string) => void;
 }
 
-interface Account {
+export interface Account {
   readonly uid: number;
   readonly gid: number;
 }
@@ -472,7 +472,7 @@ function installedProgram(bindir: string): string[] {
 }
 
 /** PostgreSQL refuses to run as root; root runs it as the user postgres. Null: as whoever this is. */
-function serverAccount(): Account | null {
+export function serverAccount(): Account | null {
   if (process.getuid?.() !== 0) return null;
   try {
     const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8", stdio: "pipe" }));
@@ -489,7 +489,7 @@ function serverAccount(): Account | null {
 }
 
 /** Held all at once, so that they differ. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from({ length: count }, async () => {
       const server = createServer();
