@@ -82,6 +82,21 @@ function maximumElapsed(): Overrides {
   };
 }
 
+/** Every heartbeat response counts for the newest round that was sent. */
+function newestRound(): Overrides {
+  let newest = 0;
+  return {
+    outgoing: (_node, message) => {
+      if (message.type === "Heartbeat") newest = message.round;
+      return message;
+    },
+    step: (node, message, now) => {
+      if (message.type === "HeartbeatResponse") node.step({ ...message, round: newest }, now);
+      else node.step(message, now);
+    },
+  };
+}
+
 export const mutants: readonly Mutant[] = [
   early(
     "vote-before-sync",
@@ -133,18 +148,7 @@ export const mutants: readonly Mutant[] = [
     outgoing: (node, message) =>
       message.type === "Heartbeat" ? { ...message, commit: node.status().commit } : message,
   })),
-  core("ack-whole-log", "A follower acknowledges all its log, and not only what the message proved.", () => ({
-    outgoing: (node, message) =>
-      message.type === "AppendEntriesResponse" && message.success
-        ? { ...message, matchIndex: node.status().lastIndex }
-        : message,
-  })),
-  core("old-round-confirms", "Acknowledgements of an older round count for the newest one.", () => ({
-    step: (node, message, now) => {
-      if (message.type === "HeartbeatResponse") node.step({ ...message, round: 1_000_000 }, now);
-      else node.step(message, now);
-    },
-  })),
+  core("old-round-confirms", "Acknowledgements of an older round count for the newest one.", newestRound),
   lease("lease-from-receipt", "The lease counts from the answer, and not from the question.", {
     countFromReceipt: true,
   }),

@@ -71,6 +71,13 @@ export class RaftChecker implements DiskWatcher {
         `node ${node} restarted in term ${status.term} after it had promised term ${before.promisedTerm}`,
       );
     }
+    const promised = this.#votes.get(status.term * 1024 + node);
+    if (promised !== undefined && promised !== status.vote) {
+      throw new Violation(
+        "vote-forgotten",
+        `node ${node} restarted in term ${status.term} with vote ${status.vote} after it had given it to ${promised}`,
+      );
+    }
     this.#seen[node] = {
       role: status.role,
       term: status.term,
@@ -228,7 +235,9 @@ export class RaftChecker implements DiskWatcher {
 
   #ackLeaves(node: NodeId, term: number, matchIndex: number): void {
     const disk = this.#disks[node] as Disk;
-    if (matchIndex > disk.lastIndex) {
+    // An answer in an older term may be about entries that a newer leader has had truncated since: in the order of the
+    // node's own steps it was true, and the newer term is durable before it leaves.
+    if (disk.hardState.term === term && matchIndex > disk.lastIndex) {
       fail("ack-before-sync", node, `acknowledges ${matchIndex}, durable up to ${disk.lastIndex}`);
     }
     if (disk.hardState.term < term) {

@@ -266,6 +266,7 @@ export class World {
         this.pump(node);
         return;
       case EventKind.renew:
+        this.#scheduleRenewal(node);
         this.#renew(node);
         return;
       case EventKind.deliverLease:
@@ -331,13 +332,7 @@ export class World {
     this.checker.started(node.id, node.status);
     core.tick(node.now(this.nowMs));
     this.#scheduleTick(node);
-    this.queue.push(
-      this.nowMs + node.trueMs(this.#leaseTimes.renewEveryMs),
-      EventKind.renew,
-      node.id,
-      node.life,
-      undefined,
-    );
+    this.#scheduleRenewal(node);
     this.pump(node);
     this.observe(node);
   }
@@ -506,9 +501,11 @@ export class World {
   #applied(node: SimulatedNode, core: RaftNode): void {
     const { compactEvery } = this.knobs;
     const { state } = node;
-    if (state.phase === "granted" && state.holder === node.id && !sameToken(state.released, state.granted)) {
-      if (!sameToken(node.word.token, state.granted) && node.word.hold(state.granted))
-        this.leaseChecker.expired(node.id);
+    const mine = state.phase === "granted" && state.holder === node.id && !sameToken(state.released, state.granted);
+    if (mine && !sameToken(node.word.token, state.granted) && node.word.hold(state.granted)) {
+      // The word now carries another token: whatever was left of the old lease is gone.
+      this.leaseChecker.expired(node.id);
+      this.#renew(node);
     }
     if (compactEvery === 0 || state.applied - node.disk.snapshot.index < compactEvery || node.job !== null) return;
     // A snapshot from the leader is on its way to the disk: what is applied here is history already.
@@ -572,14 +569,12 @@ export class World {
     else this.queue.push(this.nowMs, EventKind.deliverLease, message.to, 0, message);
   }
 
+  #scheduleRenewal(node: SimulatedNode): void {
+    const afterMs = node.trueMs(this.#leaseTimes.renewEveryMs);
+    this.queue.push(this.nowMs + afterMs, EventKind.renew, node.id, node.life, undefined);
+  }
+
   #renew(node: SimulatedNode): void {
-    this.queue.push(
-      this.nowMs + node.trueMs(this.#leaseTimes.renewEveryMs),
-      EventKind.renew,
-      node.id,
-      node.life,
-      undefined,
-    );
     const { token } = node.word;
     const leader = node.status?.leader ?? 0;
     if (token.index === 0 || leader === 0) return;
