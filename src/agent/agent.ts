@@ -2,18 +2,17 @@
  * The agent: puts the pure core, the control machine, storage, transport and the local server together. This file only
  * wires; what is decided stands in src/control, what is done to PostgreSQL in src/postgres.
  */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { compareTokens, leaseTimings, tokensEqual } from "../control/index.js";
-import type { AgentConfig, CommandBody, Gossip, Lsn, NodeView, Report, Token } from "../control/types.js";
-import { createHttpServer } from "../http/server.js";
+import type { AgentConfig, CommandBody, Gossip, Lsn, Member, NodeView, Report, Token } from "../control/types.js";
+import { createHttpServer, type HttpServer } from "../http/server.js";
 import { createLocalServer, readControlFile, stopServer, waitForShutdownCheckpoint } from "../postgres/index.js";
 import type { LocalServer } from "../postgres/types.js";
 import { oldestWalLsn } from "../postgres/wal-files.js";
 import { createRaftNode } from "../raft/index.js";
 import type { NodeId } from "../raft/types.js";
 import { lockStateDir, readNodeState, writeFileAtomically, writeNodeState } from "../storage/index.js";
-import { createTransport } from "../transport/index.js";
+import { createTransport, requireFreePort } from "../transport/index.js";
 import type { AppMessage, GuestRequest, GuestResponse, PeerIdentity, Transport } from "../transport/types.js";
 import { delay, monotonicMs, wallClockMs } from "./clock.js";
 import { changingCommands, handleCommand } from "./commands.js";
@@ -68,7 +67,6 @@ export class Agent {
   /** @throws when this node's identity, secrets, ports or files do not allow it to run; the message says what to do. */
   async start(): Promise<void> {
     const config = this.#config;
-    await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
     await lockStateDir(config.stateDir, lockWaitMs);
     const socket = new LocalSocket(
       localSocketPath(config.server.socketDirectory, config.server.port),
@@ -77,6 +75,7 @@ export class Agent {
     );
     await socket.start();
     const credentials = await loadCredentials(config);
+    await this.#requireFreePorts();
     const identity = await establishIdentity({ config, credentials, log: this.#log });
     const parts = await this.#assemble(identity);
     await this.#openTransport(parts, identity, credentials);
@@ -323,15 +322,27 @@ export class Agent {
     this.#connectPeers(parts, identity.knownPeers);
   }
 
+  /** Before this node makes or joins a cluster: one that can not be reached would only be counted as missing. */
+  async #requireFreePorts(): Promise<void> {
+    await requireFreePort(this.#config.listenAddresses, this.#config.raftPort);
+    const http = this.#httpServer();
+    await http?.start();
+    await http?.stop();
+  }
+
   async #openHttp(): Promise<void> {
+    await this.#httpServer()?.start();
+  }
+
+  #httpServer(): HttpServer | null {
     const { httpPort, listenAddresses } = this.#config;
-    if (httpPort === 0) return;
-    await createHttpServer({
+    if (httpPort === 0) return null;
+    return createHttpServer({
       host: listenAddresses,
       port: httpPort,
       view: () => this.view(),
       onRequestError: (text) => this.#log.warning(text),
-    }).start();
+    });
   }
 
   #startTimers(parts: Parts): void {
@@ -445,6 +456,14 @@ export class Agent {
       case "clusterInfo":
         return { ok: true, result: state.clusterId === "" ? null : this.#clusterInfo(parts) };
       case "register": {
+        const namesake = this.#livingNamesake(parts, request.member);
+        if (namesake !== null) {
+          return {
+            ok: false,
+            code: "duplicate-node",
+            message: `the cluster has a node "${namesake.name}" already, and it is alive at ${namesake.address}: give this node another pg_replica.node_id`,
+          };
+        }
         const outcome = await parts.submitter.submit({
           type: "addMember",
           systemIdentifier: request.systemIdentifier,
@@ -470,6 +489,13 @@ export class Agent {
           return { ok: false, code: error.code, message: error.message, hint: error.hint };
         }
     }
+  }
+
+  /** A node that comes back with a new disk replaces its old self; it does not replace one that is alive. */
+  #livingNamesake(parts: Parts, { name, incarnation }: { name: string; incarnation: string }): Member | null {
+    const { members } = parts.driver.state;
+    const others = members.filter((member) => member.name === name && member.incarnation !== incarnation);
+    return others.find(({ id }) => id === parts.selfId || this.#heardWithin(id, parts.leaseMs())) ?? null;
   }
 
   #clusterInfo(parts: Parts): unknown {

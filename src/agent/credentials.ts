@@ -22,7 +22,7 @@ async function loadSecret(config: AgentConfig): Promise<Uint8Array | null> {
   if (Buffer.byteLength(secret) < minSecretBytes) {
     throw new AgentError(
       "weak-secret",
-      `the secret in ${config.secretFile} (pg_replica.secret_file) is shorter than ${minSecretBytes} bytes`,
+      `the secret in ${inDataDirectory(config, config.secretFile)} (pg_replica.secret_file) is shorter than ${minSecretBytes} bytes`,
       "Make one with: openssl rand -hex 32",
     );
   }
@@ -54,9 +54,13 @@ async function readText(config: AgentConfig, setting: string, file: string): Pro
   try {
     return await readFile(inDataDirectory(config, file), "utf8");
   } catch (error) {
-    throw new AgentError("unreadable-file", `${setting}: ${describeError(error)}`, `Check ${setting}.`, {
-      cause: error,
-    });
+    const path = inDataDirectory(config, file);
+    throw new AgentError(
+      "unreadable-file",
+      `the file ${path} (${setting}) can not be read: ${describeError(error)}`,
+      `Correct ${setting}, or let the server's operating system user read the file.`,
+      { cause: error },
+    );
   }
 }
 

@@ -12,7 +12,7 @@ import { hostname } from "node:os";
 import * as v from "valibot";
 import type { AgentConfig, Member } from "../control/types.js";
 import { parseConninfo } from "../postgres/conninfo.js";
-import { checkMeta, formatStateDir, openRaftStorage, readMeta, writeMeta } from "../storage/index.js";
+import { checkMeta, formatStateDir, openRaftStorage, readMeta, refuseCopy, writeMeta } from "../storage/index.js";
 import type { Meta, RaftStorage } from "../storage/types.js";
 import { guestRequest } from "../transport/index.js";
 import type { GuestRequest } from "../transport/types.js";
@@ -57,6 +57,7 @@ export async function establishIdentity(options: IdentityOptions): Promise<Ident
   const { config } = options;
   const meta = await readMeta(config.stateDir);
   if (meta !== null) {
+    await refuseCopy(config.stateDir);
     checkMeta(meta, {
       nodeName: config.nodeId,
       systemIdentifier: config.server.systemIdentifier,
@@ -221,7 +222,12 @@ export async function askAll(options: IdentityOptions, problems: string[] = []):
   return found;
 }
 
-type Answer = { readonly ok: true; readonly result: unknown } | { readonly ok: false; readonly why: string };
+/** Refusals that are the same whichever node is asked. */
+const finalCodes: ReadonlySet<string> = new Set(["duplicate-node", "wrong-system-identifier", "wrong-major"]);
+
+type Answer =
+  | { readonly ok: true; readonly result: unknown }
+  | { readonly ok: false; readonly why: string; readonly final: boolean };
 
 async function askFirst(
   options: IdentityOptions,
@@ -233,9 +239,11 @@ async function askFirst(
   for (const address of new Set(addresses)) {
     const answer = await ask(options, address, request, clusterId);
     if (answer.ok) return answer;
+    // The cluster has spoken: the others would say the same.
+    if (answer.final) return answer;
     problems.push(answer.why);
   }
-  return { ok: false, why: problems.join("; ") };
+  return { ok: false, why: problems.join("; "), final: false };
 }
 
 async function ask(
@@ -248,9 +256,10 @@ async function ask(
   const { secret, tls } = options.credentials;
   try {
     const response = await guestRequest({ host, port, secret, tls, timeoutMs: askTimeoutMs, clusterId }, request);
-    return response.ok ? response : { ok: false, why: `${address}: ${response.message}` };
+    if (response.ok) return response;
+    return { ok: false, why: `${address}: ${response.message}`, final: finalCodes.has(response.code) };
   } catch (error) {
-    return { ok: false, why: `${address}: ${describeError(error)}` };
+    return { ok: false, why: describeError(error), final: false };
   }
 }
 

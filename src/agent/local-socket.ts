@@ -2,7 +2,7 @@
  * The local socket beside PostgreSQL's own: one JSON line in, one JSON line out. The SQL functions and the CLI use it.
  * Only the server's own user may connect (mode 0600).
  */
-import { chmod, unlink } from "node:fs/promises";
+import { chmod, lstat, unlink } from "node:fs/promises";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -45,6 +45,7 @@ export class LocalSocket {
     if (await answers(this.path)) {
       throw new AgentError("socket-in-use", `another agent answers on ${this.path}`, "Stop it, or use another port.");
     }
+    await refuseOther(this.path);
     await unlink(this.path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT") throw error;
     });
@@ -115,6 +116,16 @@ export function failure(error: unknown): {
     };
   }
   return { ok: false, error: { code: "internal", message: describeError(error), hint: "", sqlstate: "XX000" } };
+}
+
+/** Only what an earlier agent left is removed. */
+async function refuseOther(path: string): Promise<void> {
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    throw new AgentError("socket-path", `the agent's socket: ${error.message}`, "Check unix_socket_directories.");
+  });
+  if (found === null || found.isSocket()) return;
+  throw new AgentError("socket-path", `${path} is there and is no socket`, "Move it away: the agent needs this name.");
 }
 
 function answers(path: string): Promise<boolean> {

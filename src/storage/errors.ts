@@ -50,7 +50,9 @@ export function ioError(path: string, doing: string, cause: unknown): StorageErr
       ? "Free space on this file system, then restart the node."
       : code === "EACCES" || code === "EPERM"
         ? "Make the state directory and its files owned by the server's operating system user."
-        : "Check the disk and its mount, then restart the node; what is durable is read again at the start.";
+        : code === "EEXIST" || code === "ENOTDIR"
+          ? "Something that is no directory stands in its place: move it away, or correct pg_replica.state_dir."
+          : "Check the disk and its mount, then restart the node; what is durable is read again at the start.";
   return new StorageError("STORAGE_IO", path, `${doing} failed: ${text}`, hint, cause);
 }
 

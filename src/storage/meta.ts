@@ -1,5 +1,5 @@
 /** The file `meta`: whose state directory this is (DESIGN D3, D4). */
-import { access } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { readCheckedJson, writeCheckedJson } from "./checked-json.js";
@@ -79,7 +79,7 @@ export async function formatStateDir(dir: string, meta: Meta): Promise<void> {
       "Remove the whole state directory and let the node join again.",
     );
   }
-  await storeMeta(path, meta);
+  await storeMeta(dir, meta);
 }
 
 async function refuseNodeState(dir: string): Promise<void> {
@@ -121,16 +121,50 @@ export async function writeMeta(dir: string, meta: Meta): Promise<void> {
       "An identity is never changed: remove the whole state directory and let the node join again.",
     );
   }
-  await storeMeta(path, meta);
+  await storeMeta(dir, meta);
 }
 
 /** Pair check: what is written is what is meant, and what is read back is what was written. */
-async function storeMeta(path: string, meta: Meta): Promise<void> {
+async function storeMeta(dir: string, meta: Meta): Promise<void> {
+  const path = metaPath(dir);
   const checked = parseMeta(path, meta);
-  await writeCheckedJson(path, checked);
+  await writeCheckedJson(path, { ...checked, directory: await inodeOf(dir) });
   const back = parseMeta(path, await readCheckedJson(path));
   if (JSON.stringify(back) !== JSON.stringify(checked))
     throw corrupt(path, "it reads back differently from what was written");
+}
+
+/** Which directory `meta` was written for, beside what {@link Meta} says; not in directories of the first version. */
+const placeSchema = v.object({ directory: v.optional(v.string(), "") });
+
+/**
+ * Refuses a copy of a state directory (a copied data directory, a restored backup): under one identity two nodes would
+ * vote twice, and an older copy has forgotten what it voted and acknowledged. A copy is another inode.
+ *
+ * @throws StorageError STORAGE_FOREIGN
+ */
+export async function refuseCopy(dir: string): Promise<void> {
+  const path = metaPath(dir);
+  const place = v.safeParse(placeSchema, await readCheckedJson(path));
+  const made = place.success ? place.output.directory : "";
+  if (made === "") return;
+  const found = await inodeOf(dir);
+  if (made === found) return;
+  throw new StorageError(
+    "STORAGE_FOREIGN",
+    path,
+    `this state directory is a copy or was restored: the node's own one was inode ${made}, this one is inode ${found}, and a node's identity must not be used twice`,
+    'If the original still exists, do not start this copy; make another node with "pg_replica join". If it is gone, set pg_replica.bootstrap = off and remove this state directory (not the data directory): the node registers under a new id when it starts.',
+  );
+}
+
+/** Stays the same when the directory is renamed or its file system is mounted elsewhere. */
+async function inodeOf(dir: string): Promise<string> {
+  try {
+    return String((await stat(dir, { bigint: true })).ino);
+  } catch (error) {
+    throw ioError(dir, "reading", error);
+  }
 }
 
 export interface ExpectedIdentity {

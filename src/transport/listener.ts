@@ -28,6 +28,20 @@ export async function listen(options: ListenerOptions): Promise<Server[]> {
   return servers;
 }
 
+/** Whether these addresses and this port can be listened on, at this moment. @throws TransportError */
+export async function requireFreePort(addresses: string, port: number): Promise<void> {
+  const servers = await listen({
+    addresses,
+    port,
+    tls: null,
+    handshakeTimeoutMs: 0,
+    maxConnections: 1,
+    onSocket: (socket) => socket.destroy(),
+    onTlsProblem: () => undefined,
+  });
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+}
+
 async function listenOn(options: ListenerOptions, host: string): Promise<Server> {
   if (host !== "*") return open(options, host);
   try {
@@ -73,7 +87,7 @@ function listenError(host: string, port: number, error: unknown): TransportError
   if (errorCode(error) === "EADDRINUSE") {
     return new TransportError(
       "TRANSPORT_PORT_IN_USE",
-      `port ${port} on "${host}" is in use by another process: stop it, or set pg_replica.raft_port to a free port`,
+      `port ${port} on "${host}" (pg_replica.raft_port) is in use by another process: stop it, or set pg_replica.raft_port to a free port`,
       error,
     );
   }
