@@ -14,7 +14,6 @@ export class Marks {
   pause = 0;
   elected = 0;
   steppedDown = 0;
-  leaderAlone = 0;
   committed = 0;
   proposalAcknowledged = 0;
   proposalLost = 0;

@@ -121,7 +121,10 @@ export class RaftChecker implements DiskWatcher {
   }
 
   #roleChanged(node: NodeId, seen: Seen, status: Status): void {
-    if (seen.role === "leader") this.#marks.steppedDown++;
+    if (seen.role === "leader") {
+      this.#marks.steppedDown++;
+      if (!status.config.voters.includes(node)) this.#marks.leaderRemoved++;
+    }
     seen.role = status.role;
     if (status.role !== "leader") return;
     this.#marks.elected++;

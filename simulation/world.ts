@@ -91,7 +91,7 @@ const eventNames = Object.keys(EventKind);
 /** Spare ids for members that join during the schedule; ids are never reused. */
 const spareNodes = 4;
 /** A schedule has some ten thousand events; one that has this many feeds itself. */
-const mostEvents = 3_000_000;
+const mostEvents = 1_000_000;
 const mostReadiesAtOnce = 10_000;
 const electionTimeoutsToElect = 10;
 const electionTimeoutsToServe = 30;
