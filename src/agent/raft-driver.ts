@@ -4,6 +4,7 @@
  */
 import {
   applyCommand,
+  ControlError,
   decodeCommand,
   decodeState,
   emptyControlState,
@@ -100,7 +101,15 @@ export class RaftDriver {
 
   /** Proposes on this node, which must be the leader; resolves when the entry is applied or known to be lost. */
   propose(command: Command): Promise<Outcome> {
-    return this.#proposing((now) => this.#options.node.propose(encodeCommand(command), now));
+    let data: Uint8Array;
+    try {
+      // Before it comes near the core: what a client or a peer wrote wrongly is its own error, not this node's end.
+      data = encodeCommand(command);
+    } catch (error) {
+      if (!(error instanceof ControlError)) throw error;
+      return Promise.resolve({ ok: false, code: error.code, message: error.message });
+    }
+    return this.#proposing((now) => this.#options.node.propose(data, now));
   }
 
   proposeConfChange(change: ConfChange): Promise<Outcome> {
@@ -108,6 +117,7 @@ export class RaftDriver {
   }
 
   #proposing(propose: (now: number) => ReturnType<RaftNode["propose"]>): Promise<Outcome> {
+    if (this.#stopped) return Promise.resolve(lost("this agent is stopping"));
     return new Promise((resolve) => {
       this.#input((now) => {
         const result = propose(now);
@@ -156,8 +166,8 @@ export class RaftDriver {
       this.#apply(ready);
       node.advance(ready);
       for (const readState of ready.readStates) this.#options.onReadState(readState);
+      this.#failLostProposals();
       if (ready.committedEntries.length > 0 || ready.snapshot !== undefined) {
-        this.#failLostProposals();
         this.#options.onApplied();
         await this.#compact();
       }
@@ -182,12 +192,16 @@ export class RaftDriver {
     }
   }
 
-  /** An entry proposed here can only be applied from this node's log: below the applied index it is gone for good. */
+  /**
+   * An entry proposed here can only be applied from this node's log: it is gone for good when the log was applied beyond
+   * it, and when it ends before it, cut off by another leader whose log is shorter (nothing need ever reach its index).
+   */
   #failLostProposals(): void {
     if (this.#waiters.size === 0) return;
-    const { applied } = this.#options.node.status();
+    const { applied, lastIndex } = this.#options.node.status();
     for (const index of [...this.#waiters.keys()]) {
       if (index <= applied) this.#resolve(index, lost("a snapshot took its place"));
+      else if (index > lastIndex) this.#resolve(index, lost("another leader's log ends before it"));
     }
   }
 
@@ -211,6 +225,7 @@ export class RaftDriver {
   #fail(error: unknown): void {
     this.#stopped = true;
     if (this.#timer !== null) clearInterval(this.#timer);
+    for (const index of [...this.#waiters.keys()]) this.#resolve(index, lost("this agent is stopping"));
     this.#options.onFatal(error);
   }
 }
