@@ -3,6 +3,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ensureHbaLines, writeNodeConfiguration } from "../postgres/configuration.js";
 import { initCluster } from "../postgres/init.js";
+import { lowLimits } from "../postgres/standby-limits.js";
+import { runSingleUserRecovery } from "../postgres/tools.js";
 import { findBindir } from "./bindir.js";
 import { CliError } from "./errors.js";
 import { hbaLines, type NodeFlags, nodeSettings } from "./node-options.js";
@@ -36,8 +38,17 @@ export async function runInit(given: NodeFlags, terminal: Terminal): Promise<voi
     ...(flags.pwfile === undefined ? {} : { passwordFile: flags.pwfile }),
   });
   writeNodeConfiguration(flags.pgdata, nodeSettings(flags, true));
+  await recordLimits(flags.pgdata, bindir, terminal);
   ensureHbaLines(join(flags.pgdata, "pg_hba.conf"), hbaLines({ ...flags, auth }));
   terminal.print(nextSteps(flags, bindir));
+}
+
+/** initdb has recorded its own settings; where this node's are lower, a start in between records those. */
+async function recordLimits(pgdata: string, bindir: string, terminal: Terminal): Promise<void> {
+  const low = await lowLimits({ pgdata, bindir });
+  if (low.length === 0) return;
+  terminal.note(`recording ${low.map(({ name, configured }) => `${name} = ${configured}`).join(", ")}`);
+  await runSingleUserRecovery({ pgdata, bindir, configFile: null });
 }
 
 function needsPassword(auth: string): boolean {

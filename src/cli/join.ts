@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import * as v from "valibot";
 import { writeNodeConfiguration } from "../postgres/configuration.js";
 import { describeConninfo } from "../postgres/conninfo.js";
+import { lowLimits } from "../postgres/standby-limits.js";
 import { runTool } from "../postgres/tools.js";
 import { readSecret, splitHostPort } from "./agent-client.js";
 import { findBindir } from "./bindir.js";
@@ -63,6 +64,7 @@ export async function runJoin(given: JoinFlags, terminal: Terminal): Promise<voi
     // The value of the cluster, fixed when it was made, counts.
     "pg_replica.failover_timeout_ms": String(info.leaseMs),
   });
+  await raiseLimits(flags.pgdata, bindir, terminal);
   const { formatStateDir } = await import("../storage/index.js");
   await formatStateDir(stateDirectory(flags), {
     format: 1,
@@ -73,6 +75,16 @@ export async function runJoin(given: JoinFlags, terminal: Terminal): Promise<voi
     raftId: 0,
   });
   terminal.print(nextSteps(flags, bindir));
+}
+
+/** The primary's own settings are not copied with the rest; with lower ones this node would not start. */
+async function raiseLimits(pgdata: string, bindir: string, terminal: Terminal): Promise<void> {
+  const low = await lowLimits({ pgdata, bindir });
+  for (const { name, configured, needed } of low) {
+    terminal.note(`${name} = ${needed}, as on the primary: with ${configured} this node would not start`);
+  }
+  const raised = low.map(({ name, needed }) => [name, String(needed)] as const);
+  if (raised.length > 0) writeNodeConfiguration(pgdata, Object.fromEntries(raised));
 }
 
 async function askCluster(flags: JoinFlags): Promise<ClusterInfo> {

@@ -156,7 +156,8 @@ function addNodeCommands(program: Command, terminal: Terminal): void {
       (await import("./join.js")).runJoin(flags, terminal),
     );
   withDataDirectory(program.command("prepare").description("run before each start of the server: rejoin if needed"))
-    .option("--state-dir <directory>", "pg_replica.state_dir, when it is not PGDATA/pg_replica")
+    .option("--config-file <file>", "postgresql.conf, when it is not in the data directory")
+    .option("--state-dir <directory>", "pg_replica.state_dir (default: as configured)")
     .addHelpText(
       "after",
       "\nFor prepare: 0 ready to start; 1 not ready, run it again (a source was not reachable, say);" +
@@ -193,6 +194,7 @@ export interface PrepareFlags {
   readonly pgdata: string;
   readonly bindir?: string;
   readonly stateDir?: string;
+  readonly configFile?: string;
 }
 
 interface SuperviseFlags {

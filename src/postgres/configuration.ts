@@ -5,10 +5,11 @@
  * operator's `ALTER SYSTEM RESET ALL` would take the node's name away. A rejoin never touches configuration files, and a
  * clone (which brings the source's) writes this file anew.
  */
-import { join } from "node:path";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { changeSettingsFile, settingOfLine } from "./configuration-file.js";
 import { readFileIfThere, replaceFileDurably } from "./durable-file.js";
-import { runTool } from "./tools.js";
+import { runTool, ToolError } from "./tools.js";
 
 const head = "# Settings of this node, written by pg_replica. Lines of other settings are kept.\n";
 const includeLine = "include_if_exists = 'pg_replica.conf'";
@@ -95,21 +96,50 @@ function splitList(text: string): string[] {
     .filter((entry) => entry !== "");
 }
 
-/** The values that a start of this (stopped) server would have, by `postgres -C`. @throws ToolError */
-export async function readConfiguredSettings(options: {
+interface Configured {
   readonly pgdata: string;
   readonly bindir: string;
+  /** postgresql.conf when it is outside of PGDATA. */
   readonly configFile?: string;
-}): Promise<Record<string, string>> {
+}
+
+/** The values that a start of this (stopped) server would have. @throws ToolError */
+export async function readConfiguredSettings(options: Configured): Promise<Record<string, string>> {
   const result: Record<string, string> = {};
-  const config = options.configFile === undefined ? [] : ["-c", `config_file=${options.configFile}`];
-  for (const name of checkedSettings) {
-    const args = ["-D", options.pgdata, ...config, "-C", name];
-    const environment = { PG_REPLICA_DISABLE: "1" };
-    const lines = await runTool({ bindir: options.bindir, tool: "postgres", args, environment, cwd: options.pgdata });
-    result[name] = lines.at(-1)?.trim() ?? "";
-  }
+  for (const name of checkedSettings) result[name] = await readSetting({ ...options, name });
   return result;
+}
+
+/** By `postgres -C`, which needs no more of a data directory than its configuration. @throws ToolError */
+export async function readSetting(options: Configured & { readonly name: string }): Promise<string> {
+  const config = options.configFile === undefined ? [] : ["-c", `config_file=${options.configFile}`];
+  const args = ["-D", options.pgdata, ...config, "-C", options.name];
+  const environment = { PG_REPLICA_DISABLE: "1" };
+  const lines = await runTool({ bindir: options.bindir, tool: "postgres", args, environment, cwd: options.pgdata });
+  return lines.at(-1)?.trim() ?? "";
+}
+
+/**
+ * pg_replica.state_dir of a stopped server, absolute: also while a rejoin has moved its data away.
+ * @throws ToolError when its configuration can not be read
+ */
+export async function readStateDirectory(options: Configured): Promise<string> {
+  // A value of a library that is not loaded is known when, and only when, it is set.
+  const named = await readSetting({ ...options, name: "pg_replica.state_dir" }).catch((error: unknown) => {
+    if (error instanceof ToolError && /unrecognized configuration parameter/.test(error.message)) return "";
+    throw error;
+  });
+  return resolve(options.pgdata, named === "" ? "pg_replica" : named);
+}
+
+/** postgresql.conf outside of PGDATA (Debian): as the server was last started; undefined when it is not known. */
+export function lastConfigFile(pgdata: string): string | undefined {
+  for (const directory of [pgdata, join(pgdata, "pg_replica", "staging")]) {
+    const started = readFileIfThere(join(directory, "postmaster.opts")) ?? "";
+    const named = /"?(?:--config[-_]file=|config[-_]file=)([^"\n]+)"?/.exec(started)?.[1]?.trim();
+    if (named !== undefined && existsSync(named)) return named;
+  }
+  return undefined;
 }
 
 const hbaBegin = "# pg_replica: begin of managed lines";

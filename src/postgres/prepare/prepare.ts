@@ -14,7 +14,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { clearPrimaryConninfo } from "../configuration.js";
+import { clearPrimaryConninfo, lastConfigFile } from "../configuration.js";
 import { type ControlFileDetails, ControlFileError, parseLsn, readControlFile } from "../control-file.js";
 import { fsyncDirectory, readFileIfThere, removeFileDurably, replaceFileDurably } from "../durable-file.js";
 import { type Bytes, runBaseBackup, runRewind, runSingleUserRecovery, ToolError, type ToolOptions } from "../tools.js";
@@ -421,9 +421,8 @@ class Rejoin {
   /** Outside PGDATA (Debian): as the server was last started. Without any: an empty one will do for recovery. */
   #configFile(): string | null {
     if (this.options.configFile !== undefined) return this.options.configFile;
-    const started = readFileIfThere(join(this.pgdata, "postmaster.opts")) ?? "";
-    const named = /"?(?:--config[-_]file=|config[-_]file=)([^"\n]+)"?/.exec(started)?.[1]?.trim();
-    if (named !== undefined && existsSync(named)) return named;
+    const named = lastConfigFile(this.pgdata);
+    if (named !== undefined) return named;
     if (existsSync(join(this.pgdata, "postgresql.conf"))) return null;
     const empty = join(this.stateDir, "recovery.conf.empty");
     replaceFileDurably(empty, "");
