@@ -96,10 +96,18 @@ export function acknowledge(s: NodeState, peer: Progress, index: number): void {
   const fresh = peer.acknowledge(index);
   if (peer.state === "replicate") peer.freeInflight();
   else if (peer.state === "probe" ? peer.match === index : peer.match + 1 >= s.log.firstIndex) peer.becomeReplicate();
-  if (!(fresh && advanceCommit(s)) && s.role === "leader") replicateTo(s, peer, peer.sentCommit < s.log.commit);
+  if (!(fresh && advanceCommit(s)) && s.role === "leader") replicateTo(s, peer, fresh && lacksCommit(s, peer));
   if (s.role !== "leader") return;
   forgetDeparted(s, peer);
   onTargetAdvanced(s, peer);
+}
+
+/**
+ * An empty append would tell the follower of more commits. One ends at what was sent before it: with a full window a
+ * commit beyond that can not be told, and each answer would bring forth another empty append.
+ */
+function lacksCommit(s: NodeState, peer: Progress): boolean {
+  return peer.sentCommit < Math.min(s.log.commit, peer.next - 1);
 }
 
 /**

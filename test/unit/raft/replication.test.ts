@@ -192,6 +192,25 @@ test("R16: a follower whose whole window of appends was lost catches up again", 
   assert.equal(net.data(3).length, 30);
 });
 
+test("R16: an answer that says nothing new brings forth no append while the window is full", () => {
+  const net = new Network([1, 2, 3]);
+  net.elect(1);
+  const { match } = net.status(1).progress.find(({ id }) => id === 3) ?? assert.fail("no progress of 3");
+  // Nothing reaches 3 any more; 2 commits more than fits into the window of 3.
+  net.drop = (m) => m.to === 3;
+  for (let i = 0; i < 30; i += 1) {
+    net.propose(1, `${i}`);
+    net.settle();
+  }
+  const { term, commit } = net.status(1);
+  const progress = net.status(1).progress.find(({ id }) => id === 3);
+  assert.ok(progress?.paused && commit > progress.next, "the window is full and ends below the commit index");
+  const stale = { type: "AppendEntriesResponse", from: 3, to: 1, term, success: true, matchIndex: match } as const;
+  for (let i = 0; i < 10; i += 1) net.node(1).step(stale, net.now);
+  const sent = net.node(1).hasReady() ? net.process(1).messages : [];
+  assert.deepEqual(sent, []);
+});
+
 test("R17: proposals above the limit of uncommitted bytes are refused until some are committed", () => {
   const net = new Network([1, 2, 3]);
   net.elect(1);
