@@ -5,7 +5,8 @@
 import type { NodeAction } from "../control/decisions.js";
 import { compareLsn, decideNode, formatToken, parseToken, tokensEqual } from "../control/index.js";
 import type { CommandBody, ControlState, Lsn, Member, Outcome, Report, Token } from "../control/types.js";
-import type { LocalServer, RejoinIntent, ServerObservation } from "../postgres/types.js";
+import { ServerError } from "../postgres/errors.js";
+import type { LocalServer, PledgeResult, RejoinIntent, ServerObservation } from "../postgres/types.js";
 import type { NodeId } from "../raft/types.js";
 import type { NodeState } from "../storage/types.js";
 import { monotonicMs } from "./clock.js";
@@ -40,6 +41,8 @@ export interface ExecutorOptions {
 }
 
 const noToken = "0.0";
+/** SQLSTATE of what the fence refuses. */
+const fencedState = "25006";
 /** How long a standby may fail to stream before the primary's lack of WAL is taken for the cause. */
 const patienceMs = 5000;
 
@@ -64,6 +67,9 @@ export class Executor {
   #probing = false;
   #lastPrimaryLsn: Lsn | null = null;
   #action: NodeAction["type"] = "none";
+  /** Number of the newest look at the server; the answer to an older one is dropped. */
+  #looks = 0;
+  #stopWaiting: (() => void) | null = null;
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
@@ -92,6 +98,7 @@ export class Executor {
     if (this.#stopped) return;
     if (this.#running) {
       this.#again = true;
+      if (this.#stopWaiting !== null && this.#urgent() !== null) this.#stopWaiting();
       return;
     }
     this.#running = true;
@@ -129,7 +136,7 @@ export class Executor {
     if (this.leaving) return "the local server is being stopped";
     if (!this.#options.lease.open) return null;
     const silentMs = monotonicMs() - this.#lastProbeOkMs;
-    return silentMs > leaseMs ? `the local server has not completed a commit for ${silentMs} ms` : null;
+    return silentMs > leaseMs ? `the local server has not completed a commit for more than ${leaseMs} ms` : null;
   }
 
   /** The committing health probe of an open primary; one at a time, its age is what counts. */
@@ -141,7 +148,11 @@ export class Executor {
       .then(() => {
         this.#lastProbeOkMs = monotonicMs();
       })
-      .catch((error: unknown) => this.#options.log.warning(`the commit probe failed: ${describeError(error)}`))
+      .catch((error: unknown) => {
+        // It is the fence that refused, the server works: a lease that ran out must not stand in its own way.
+        if (error instanceof ServerError && error.sqlState === fencedState) this.#lastProbeOkMs = monotonicMs();
+        else this.#options.log.warning(`the commit probe failed: ${describeError(error)}`);
+      })
       .finally(() => {
         this.#probing = false;
       });
@@ -153,20 +164,37 @@ export class Executor {
       this.#reportUnable("the server is down");
       return;
     }
-    // A recruit or promotion must not wait for another look: the last one, at most a gossip interval old, will do.
-    let action = this.#observation === null ? null : this.#decide();
-    if (action === null || (action.type !== "pledge" && action.type !== "promote")) {
-      await this.#observe();
-      action = this.#decide();
-    }
+    if (this.#urgent() === null) await this.#observeUnlessUrgent();
+    const action = this.#urgent() ?? this.#decide();
     this.#action = action.type;
     await this.#perform(action);
     this.#options.onObserved();
   }
 
+  /** A recruit or promotion does not wait for another look: the last one, at most a gossip interval old, will do. */
+  #urgent(): NodeAction | null {
+    if (this.#observation?.reachable !== true) return null;
+    const action = this.#decide();
+    return action.type === "pledge" || action.type === "promote" ? action : null;
+  }
+
+  /** A look that is under way when something urgent is committed is not waited for: it may take a new connection. */
+  async #observeUnlessUrgent(): Promise<void> {
+    const stopped = new Promise<void>((resolve) => {
+      this.#stopWaiting = resolve;
+    });
+    try {
+      await Promise.race([this.#observe(), stopped]);
+    } finally {
+      this.#stopWaiting = null;
+      this.#looks += 1;
+    }
+  }
+
   async #observe(): Promise<void> {
+    const look = this.#looks;
     const observation = await this.#options.server.observe();
-    if (this.#serverGone) return;
+    if (this.#serverGone || look !== this.#looks) return;
     this.#observation = observation;
     if (observation.receiver?.latestEndLsn) this.#lastPrimaryLsn = observation.receiver.latestEndLsn;
     if (observation.receiver?.status === "streaming" && this.#node.pointedAt !== noToken) {
@@ -273,13 +301,7 @@ export class Executor {
       return;
     }
     const before = this.#observation;
-    // Durable before anything is ended: an agent that restarts here follows nothing older (failover-model answer 8).
-    await this.#save({ pledge: formatToken(token) });
-    const result = await this.#options.server.pledge({
-      waitLsn,
-      waitMs: waitLsn === null ? 0 : 5000,
-      deadlineMs: 5000,
-    });
+    const result = await this.#recordedPledge(token, waitLsn);
     const { phase } = this.#options.state();
     const from = phase.kind === "recruit" ? phase.from : null;
     const report: Report = {
@@ -301,6 +323,19 @@ export class Executor {
     this.#pledgedFor = token;
     this.#report = { token, report };
     this.#options.sendReport(token, report);
+  }
+
+  /** Durable before anything is ended: an agent that restarts here follows nothing older (failover-model answer 8). */
+  async #recordedPledge(token: Token, waitLsn: Lsn | null): Promise<PledgeResult> {
+    const recorded = this.#save({ pledge: formatToken(token) });
+    // Its error comes out below, also when the server's own comes first.
+    recorded.catch(() => undefined);
+    const waitMs = waitLsn === null ? 0 : 5000;
+    try {
+      return await this.#options.server.pledge({ recorded, waitLsn, waitMs, deadlineMs: 5000 });
+    } finally {
+      await recorded;
+    }
   }
 
   #leavingReport(): Report {
@@ -330,8 +365,11 @@ export class Executor {
       const veto = await hooks.prePromote(token);
       if (veto !== null) {
         log.warning(`not promoted: ${veto}`);
-        await this.#options.expireWord();
         lease.forget();
+        // Durable: from here on this node only ever releases the token. Holding it again while the release may still be
+        // committed would let another node be granted beside a live lease.
+        await this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) });
+        await this.#options.expireWord();
         await this.#submit({
           type: "release",
           token,
