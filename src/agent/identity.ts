@@ -63,7 +63,9 @@ export async function establishIdentity(options: IdentityOptions): Promise<Ident
       systemIdentifier: config.server.systemIdentifier,
     });
     if (meta.raftId !== 0) return withStorage(options, meta, []);
-    return register(options, meta, await findCluster(options));
+    const info = await findCluster(options);
+    checkCluster(config, meta, info);
+    return register(options, meta, info);
   }
   if (config.bootstrap) {
     const found = await askAll(options);
@@ -72,6 +74,8 @@ export async function establishIdentity(options: IdentityOptions): Promise<Ident
   }
   const info = await findCluster(options);
   const fresh = newMeta(config, info.clusterId, 0);
+  // Before this directory is bound to a cluster that will not have it.
+  checkCluster(config, fresh, info);
   await formatStateDir(config.stateDir, fresh);
   return register(options, fresh, info);
 }
@@ -141,7 +145,6 @@ async function withStorage(options: IdentityOptions, meta: Meta, knownPeers: rea
 
 async function register(options: IdentityOptions, meta: Meta, info: ClusterInfo): Promise<Identity> {
   const { config, log } = options;
-  checkCluster(config, meta, info);
   const request: GuestRequest = {
     kind: "register",
     member: describeSelf(config, meta.incarnation),
