@@ -1,7 +1,7 @@
 // Only the agent is hurt, the server beside it is healthy: killed it costs nothing, frozen it costs the lease.
 import assert from "node:assert/strict";
 import type { DemoCluster, DemoNode } from "../../../src/cli/demo-cluster.js";
-import { ask, expectOnePromotion, settle, standing } from "./checks.js";
+import { ask, expectOnePromotion, names, settle, standing } from "./checks.js";
 import type { Load } from "./load.js";
 import { failoverTimeoutMs, useCluster } from "./scenario.js";
 
@@ -104,7 +104,8 @@ underLoad(
       const firstRefusedMs = refused[0]?.sentMs ?? 0;
       assert(!acknowledged.some(({ sentMs }) => sentMs > firstRefusedMs), "once fenced, it acknowledges nothing");
       await load.waitForClient(pausedMs, old.name);
-      expectOnePromotion(before, await standing(cluster));
+      const others = names(cluster).filter((name) => name !== old.name);
+      expectOnePromotion(before, await standing(cluster, others));
       // Frozen for three lease times in all.
       await cluster.waitFor(
         "three lease times to pass",

@@ -19,9 +19,9 @@ export interface Standing {
 
 const settleMs = 60_000;
 
-/** Where the cluster stands, asked of its primary. */
-export async function standing(cluster: DemoCluster): Promise<Standing> {
-  const primary = await cluster.waitForPrimary(names(cluster));
+/** Where the cluster stands, asked of its primary, which is one of `among` (an agent that is frozen answers late). */
+export async function standing(cluster: DemoCluster, among: readonly string[] = names(cluster)): Promise<Standing> {
+  const primary = await cluster.waitForPrimary(among);
   const [row] = await ask<{ token: string; timeline: number }>(
     cluster,
     primary.name,

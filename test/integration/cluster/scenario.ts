@@ -26,7 +26,9 @@ export function useCluster(options: Partial<DemoOptions> = {}): Scenarios {
   before(async () => {
     // Short: it holds Unix sockets.
     const directory = await mkdtemp(join(tmpdir(), "pgr-"));
-    cluster = await createDemoCluster({ directory, failoverTimeoutMs, ...options });
+    // The load is refused on every standby, all the time: the statements are not worth their lines.
+    const settings = { log_min_error_statement: "panic", ...options.settings };
+    cluster = await createDemoCluster({ directory, failoverTimeoutMs, ...options, settings });
     await withLogs(cluster, () => running().start());
   });
   after(async () => {
@@ -52,12 +54,17 @@ export function useCluster(options: Partial<DemoOptions> = {}): Scenarios {
   return { cluster: running, scenario, underLoad };
 }
 
+/** What the load causes on servers that do not take writes. */
+const noise =
+  /read-only transaction|is starting up|does not let this node write|holds no valid lease|HINT: +Connect to the current primary/;
+
 async function withLogs(cluster: DemoCluster, body: () => Promise<void>): Promise<void> {
   try {
     await body();
   } catch (error) {
     for (const node of cluster.nodes) {
-      process.stderr.write(`---- the end of ${node.name}'s log ----\n${await node.logTail(60)}\n`);
+      const lines = (await node.logTail(5000)).split("\n").filter((line) => !noise.test(line));
+      process.stderr.write(`---- the end of ${node.name}'s log ----\n${lines.slice(-60).join("\n")}\n`);
     }
     throw error;
   }

@@ -25,6 +25,8 @@ export interface SessionWriterOptions {
   readonly pauseMs: number;
 }
 
+const refusedPauseMs = 20;
+
 export class SessionWriter {
   readonly acknowledged: Acknowledged[] = [];
   /** By the server, with an SQLSTATE: these rows must not be there. */
@@ -68,7 +70,7 @@ export class SessionWriter {
         this.breaks += 1;
         const { stream } = (client as unknown as { connection: { stream: { destroy(): void } } }).connection;
         stream.destroy();
-        if (!this.#stopping) await delay(20);
+        if (!this.#stopping) await delay(50);
       }
     }
   }
@@ -91,6 +93,7 @@ export class SessionWriter {
         throw error;
       }
       this.refused.push({ sentMs, code: error.code ?? "", message: error.message });
+      await delay(refusedPauseMs);
     }
     await delay(pauseMs);
   }
