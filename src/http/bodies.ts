@@ -46,15 +46,16 @@ export function isUnlocked(view: NodeView): boolean {
   return view.primary === null || view.phase === "recruit" || !view.quorum;
 }
 
-export function clusterBody(view: NodeView): Record<string, unknown> {
+/** `nowMs`: the wall clock, which turns ages into times. */
+export function clusterBody(view: NodeView, nowMs: number = Date.now()): Record<string, unknown> {
   return {
-    members: view.members.map((member) => clusterMember(member, view)),
+    members: view.members.map((member) => clusterMember(member, view, nowMs)),
     scope: view.clusterId,
     ...(view.paused ? { pause: true } : {}),
   };
 }
 
-function clusterMember(member: MemberView, view: NodeView): Record<string, unknown> {
+function clusterMember(member: MemberView, view: NodeView, nowMs: number): Record<string, unknown> {
   const leader = member.role === "primary";
   const seen = member.lsn !== null;
   return {
@@ -71,7 +72,7 @@ function clusterMember(member: MemberView, view: NodeView): Record<string, unkno
     ...(member.pendingRestart ? { pending_restart: true } : {}),
     tags: patroniTags(member.tags),
     raft_role: member.raftRole,
-    last_seen: member.lastSeenMs === null ? null : new Date(member.lastSeenMs).toISOString(),
+    last_seen: member.lastSeenMs === null ? null : new Date(nowMs - member.lastSeenMs).toISOString(),
     ...(leader && view.token !== null ? { token: formatToken(view.token) } : {}),
   };
 }

@@ -18,7 +18,7 @@ interface Metric {
 interface MemberMetric {
   readonly name: string;
   readonly help: string;
-  readonly value: (member: MemberView) => number | null;
+  readonly value: (member: MemberView, nowMs: number) => number | null;
 }
 
 const flag = (value: boolean): number => (value ? 1 : 0);
@@ -119,7 +119,7 @@ const memberMetrics: readonly MemberMetric[] = [
   {
     name: "member_last_seen_timestamp_seconds",
     help: "When this node last heard of a member (Unix time).",
-    value: (member) => seconds(member.lastSeenMs),
+    value: (member, nowMs) => (member.lastSeenMs === null ? null : seconds(nowMs - member.lastSeenMs)),
   },
   {
     name: "member_voter",
@@ -211,14 +211,17 @@ function versionNumber(version: string): number | null {
 
 export const metricsContentType = Registry.PROMETHEUS_CONTENT_TYPE;
 
-/** The text of /metrics. Made anew for each scrape: a value that is no longer known leaves no stale sample behind. */
-export function renderMetrics(view: NodeView): Promise<string> {
+/**
+ * The text of /metrics. Made anew for each scrape: a value that is no longer known leaves no stale sample behind.
+ * `nowMs`: the wall clock, which turns ages into times.
+ */
+export function renderMetrics(view: NodeView, nowMs: number = Date.now()): Promise<string> {
   const registry = new Registry();
   const own = { cluster: view.clusterId ?? "", node: view.self.name };
   const patroni = { scope: view.clusterId ?? "", name: view.self.name };
   addInfo(registry, view, own);
   for (const metric of ownMetrics) addSample(registry, "pg_replica_", metric, view, own);
-  for (const metric of memberMetrics) addMemberSamples(registry, metric, view, own);
+  for (const metric of memberMetrics) addMemberSamples(registry, metric, view, own, nowMs);
   for (const metric of patroniMetrics) addSample(registry, "patroni_", metric, view, patroni);
   return registry.metrics();
 }
@@ -244,10 +247,11 @@ function addMemberSamples(
   metric: MemberMetric,
   view: NodeView,
   labels: Record<string, string>,
+  nowMs: number,
 ): void {
   const target = gauge(registry, `pg_replica_${metric.name}`, metric.help, [...Object.keys(labels), "member"]);
   for (const member of view.members) {
-    const value = metric.value(member);
+    const value = metric.value(member, nowMs);
     if (value !== null) target.set({ ...labels, member: member.name }, value);
   }
 }

@@ -45,6 +45,17 @@ test("/cluster lists members with Patroni's roles and an unknown lag as unknown"
   assert.equal(body.scope, "6b1c");
 });
 
+test("/cluster tells by the wall clock when each member was last heard of", () => {
+  const members = [fakeMember(1, "a", { lastSeenMs: 0 }), fakeMember(2, "b", { lastSeenMs: null })];
+  const body = clusterBody(primaryView({ members }), 1_700_000_000_000) as {
+    members: Array<{ last_seen: string | null }>;
+  };
+  assert.deepEqual(
+    body.members.map((member) => member.last_seen),
+    ["2023-11-14T22:13:20.000Z", null],
+  );
+});
+
 test("/history has a row for each promotion", () => {
   assert.deepEqual(historyBody(primaryView()), [
     [null, null, "a is open for writes.", "2023-11-14T22:15:00.000Z", "a"],

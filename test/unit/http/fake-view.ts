@@ -20,7 +20,7 @@ export function fakeMember(id: number, name: string, changes: Partial<MemberView
     lagBytes: primary ? 0 : 16,
     syncState: primary ? null : "async",
     tags,
-    lastSeenMs: 1_700_000_000_000,
+    lastSeenMs: 1500,
     pendingRestart: false,
     ...changes,
   };

@@ -27,6 +27,11 @@ test("Patroni's names are there with the labels scope and name", async () => {
   assert.match(sample(text, "patroni_version") ?? "", / 100$/);
 });
 
+test("when a member was last heard of is a Unix time, by the wall clock", async () => {
+  const text = await renderMetrics(primaryView(), 1_700_000_001_500);
+  assert.match(text, /^pg_replica_member_last_seen_timestamp_seconds\{[^}]*member="b"\} 1700000000$/m);
+});
+
 test("what is not known has no sample, rather than 0", async () => {
   const text = await renderMetrics(standbyView({ self: { lagBytes: null, timeline: null } }));
   assert.equal(sample(text, "pg_replica_lag_bytes"), undefined);
