@@ -23,6 +23,9 @@ export interface LeaseKeeperOptions {
   readonly leaseMs: () => number;
 }
 
+/** How often somebody who waits for the lease looks at the clock; the word's own changes wake him at once. */
+const watchMs = 50;
+
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #holder = new LeaseHolder();
@@ -32,6 +35,8 @@ export class LeaseKeeper {
   #confirmedAtMs = 0;
   #word: LeaseWord | null = null;
   #lastProblem = "";
+  /** Those who wait for a change of the word or the token. */
+  #watchers: Array<() => void> = [];
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
@@ -82,6 +87,7 @@ export class LeaseKeeper {
     this.#token = null;
     this.#word = null;
     this.#holder.forget();
+    this.#wakeWatchers();
   }
 
   renew(): void {
@@ -136,7 +142,7 @@ export class LeaseKeeper {
     const until = monotonicMs() + deadlineMs;
     while (this.#holder.accepts(token) && monotonicMs() < until) {
       if (this.live) return true;
-      await delay(5);
+      await Promise.race([new Promise<void>((resolve) => this.#watchers.push(resolve)), delay(watchMs)]);
     }
     return this.#holder.accepts(token) && this.live;
   }
@@ -144,6 +150,13 @@ export class LeaseKeeper {
   #note(word: LeaseWord): void {
     this.#word = word;
     this.#confirmedAtMs = monotonicMs();
+    this.#wakeWatchers();
+  }
+
+  #wakeWatchers(): void {
+    const watchers = this.#watchers;
+    this.#watchers = [];
+    for (const wake of watchers) wake();
   }
 
   /** One line per cause, not one per attempt. */

@@ -48,7 +48,7 @@ export function createLocalServer(options: LocalServerOptions): LocalServer {
       ...more,
     });
   const commands = open("commands");
-  const control = open("promotion and marker");
+  const control = open("pledge, promotion and marker");
   const openTimeline = () => open("timeline", { markerKey: "", replication: true });
   const timeline = new ReplayTimeline(openTimeline);
   let probe: { readonly key: string; readonly session: Session } | null = null;
@@ -75,7 +75,8 @@ export function createLocalServer(options: LocalServerOptions): LocalServer {
     observe: () => observe(commands, timeline),
     pledge: (request): Promise<PledgeResult> =>
       pledge(
-        { session: commands, openTimelineSession: openTimeline, ownPids, nextGeneration, log: options.log },
+        // Not the session of the looks: one that is under way would have to end first. The promotion finds it open.
+        { session: control, openTimelineSession: openTimeline, ownPids, nextGeneration, log: options.log },
         request,
       ),
     promote: (deadlineMs) => promote(control, deadlineMs),

@@ -3,7 +3,7 @@ import type { Lsn } from "../control/types.js";
 import { alterSystem, reload, resetSystem } from "./configure.js";
 import { Deadline, sleep } from "./deadline.js";
 import { ServerError } from "./errors.js";
-import { parkedWaitEvent, readToken } from "./observe.js";
+import { parkedWaitEvent } from "./observe.js";
 import {
   describeMissing,
   nextPledgeStage,
@@ -29,6 +29,8 @@ export interface PledgeOptions {
   readonly waitLsn: Lsn | null;
   readonly waitMs: number;
   readonly deadlineMs: number;
+  /** Resolves when the pledge is on disk: the server is looked at meanwhile, but nothing is ended before. */
+  readonly recorded?: Promise<void>;
 }
 
 /** How long the startup process may take before readers that could block it are ended. */
@@ -45,6 +47,7 @@ interface StartRow extends Row {
   apply_delay_ms: number;
   apply_delay_in_auto: string | null;
   retry_sleep_ms: number;
+  restore_command_set: boolean;
 }
 
 const startSql = `
@@ -54,10 +57,12 @@ SELECT pg_is_in_recovery() AS in_recovery,
   to_regprocedure('pg_replica.startup_generation()') IS NOT NULL AS has_function,
   coalesce(nullif(current_setting('pg_replica.reload_generation', true), ''), '0')::int AS generation,
   current_setting('recovery_min_apply_delay') AS apply_delay,
-  (SELECT s.setting::int FROM pg_settings s WHERE s.name = 'recovery_min_apply_delay') AS apply_delay_ms,
+  (extract(epoch FROM current_setting('recovery_min_apply_delay')::interval) * 1000)::int AS apply_delay_ms,
   (SELECT f.setting FROM pg_file_settings f WHERE f.name = 'recovery_min_apply_delay'
     AND f.sourcefile LIKE '%/postgresql.auto.conf' ORDER BY f.seqno DESC LIMIT 1) AS apply_delay_in_auto,
-  (SELECT s.setting::int FROM pg_settings s WHERE s.name = 'wal_retrieve_retry_interval') AS retry_sleep_ms`;
+  (extract(epoch FROM current_setting('wal_retrieve_retry_interval')::interval) * 1000)::int AS retry_sleep_ms,
+  current_setting('restore_command') <> '' OR EXISTS (SELECT FROM pg_file_settings f
+    WHERE f.name = 'restore_command' AND f.setting <> '') AS restore_command_set`;
 
 interface LookRow extends Row {
   in_recovery: boolean;
@@ -74,11 +79,13 @@ const lookSql = (acknowledged: boolean) => `
 SELECT pg_is_in_recovery() AS in_recovery,
   ${acknowledged ? "pg_replica.startup_generation()" : "NULL::int"} AS generation,
   current_setting('primary_conninfo') = '' AND current_setting('restore_command') = '' AS cleared,
-  (SELECT a.pid FROM pg_stat_activity a WHERE a.backend_type = 'walreceiver') AS receiver_pid,
-  (SELECT a.wait_event FROM pg_stat_activity a WHERE a.backend_type = 'startup') AS wait_event,
+  a.receiver_pid, a.wait_event,
   coalesce(pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn(), pg_last_wal_receive_lsn() IS NULL) AS replayed_all,
   CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS paused,
-  (SELECT w.latest_end_lsn::text FROM pg_stat_wal_receiver w) AS latest_end_lsn`;
+  (SELECT w.latest_end_lsn::text FROM pg_stat_wal_receiver w) AS latest_end_lsn
+FROM (SELECT max(s.pid) FILTER (WHERE s.backend_type = 'walreceiver') AS receiver_pid,
+    max(s.wait_event) FILTER (WHERE s.backend_type = 'startup') AS wait_event
+  FROM pg_stat_get_activity(NULL) s) a`;
 
 export async function pledge(context: PledgeContext, options: PledgeOptions): Promise<PledgeResult> {
   if (options.waitLsn !== null) await waitForReplay(context.session, options.waitLsn, options.waitMs);
@@ -91,11 +98,16 @@ export async function pledge(context: PledgeContext, options: PledgeOptions): Pr
   const timelineSession = context.openTimelineSession();
   timelineSession.warm().catch(() => undefined);
   try {
+    await options.recorded;
     const run = new PledgeRun(context, start, options.deadlineMs);
     await run.end();
     await run.prove();
     await run.restoreApplyDelay();
-    return await report(context.session, timelineSession, run.lastPrimaryLsn);
+    const [timeline, position] = await Promise.all([
+      readReplayTimeline(timelineSession),
+      readPosition(context.session, start.has_function),
+    ]);
+    return { timeline, ...position, lastPrimaryLsn: run.lastPrimaryLsn };
   } finally {
     timelineSession.close();
   }
@@ -148,11 +160,11 @@ class PledgeRun {
     };
   }
 
+  /** Each ALTER SYSTEM costs some syncs. The slot is this node's own on any primary: it stays for the next one. */
   async end(): Promise<void> {
     await this.#context.session.run(async (statements) => {
       await alterSystem(statements, "primary_conninfo", "");
-      await alterSystem(statements, "restore_command", "");
-      await alterSystem(statements, "primary_slot_name", "");
+      if (this.#start.restore_command_set) await alterSystem(statements, "restore_command", "");
       if (this.#start.apply_delay_ms > 0) await alterSystem(statements, "recovery_min_apply_delay", "0");
       // Last, so that whoever reads this generation has read all of the above.
       if (this.#start.loaded) {
@@ -241,15 +253,24 @@ class PledgeRun {
   }
 }
 
-async function report(session: Session, timelineSession: Session, lastPrimaryLsn: Lsn | null): Promise<PledgeResult> {
-  const timeline = await readReplayTimeline(timelineSession);
-  return session.run(async (statements) => {
-    const [row] = await statements.query<{ lsn: string | null; has_token: boolean }>(
-      "SELECT pg_last_wal_replay_lsn()::text AS lsn, to_regclass('pg_replica.token') IS NOT NULL AS has_token",
-    );
-    if (row === undefined || row.lsn === null) {
-      throw new ServerError("SERVER_STATE", "the server has no replay position");
-    }
-    return { lsn: row.lsn, timeline, markerToken: row.has_token ? await readToken(statements) : null, lastPrimaryLsn };
-  });
+type Position = Pick<PledgeResult, "lsn" | "markerToken">;
+
+interface PositionRow extends Row {
+  lsn: string | null;
+  term: string | null;
+  index: string | null;
+}
+
+/** The extension's table is there when its function is; the row when a primary has opened. */
+async function readPosition(session: Session, hasExtension: boolean): Promise<Position> {
+  const token = hasExtension ? "pg_replica.token" : "(SELECT NULL::bigint AS term, NULL::bigint AS index)";
+  const [row] = await session.query<PositionRow>(
+    `SELECT pg_last_wal_replay_lsn()::text AS lsn, t.term::text AS term, t.index::text AS index
+      FROM (SELECT) AS one LEFT JOIN ${token} t ON true`,
+  );
+  if (row === undefined || row.lsn === null) {
+    throw new ServerError("SERVER_STATE", "the server has no replay position");
+  }
+  const markerToken = row.term === null ? null : { term: Number(row.term), index: Number(row.index) };
+  return { lsn: row.lsn, markerToken };
 }

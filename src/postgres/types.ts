@@ -62,6 +62,8 @@ export interface LocalServer {
     readonly waitLsn: Lsn | null;
     readonly waitMs: number;
     readonly deadlineMs: number;
+    /** Resolves when the pledge is on disk: nothing is ended before. */
+    readonly recorded?: Promise<void>;
   }): Promise<PledgeResult>;
   /** Repeats pg_promote(false) every 20 ms until out of recovery; gives the new timeline and where it forked. */
   promote(deadlineMs: number): Promise<{ readonly timeline: number; readonly forkLsn: Lsn }>;

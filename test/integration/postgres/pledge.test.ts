@@ -70,7 +70,7 @@ for (const kind of ["plain server", "server with the library"] as const) {
       assert.equal(seen.replayDone, true);
       assert.equal(seen.receiver, null);
       assert.equal(seen.primaryConninfo, "");
-      assert.equal(seen.primarySlotName, "");
+      assert.equal(seen.primarySlotName, "pg_replica_2", "its own slot, whoever the next primary is");
     });
 
     it("is idempotent", async () => {
