@@ -91,9 +91,14 @@ function byToken(acknowledged: readonly Acknowledged[]): Map<string, Acknowledge
   return groups;
 }
 
-function expectRows(load: Load, ids: ReadonlySet<number>, loss: AllowedLoss): void {
-  const { acknowledged } = load;
-  const known = new Set([...acknowledged.map(({ id }) => id), ...load.indeterminate]);
+/** What the clients know, against the `ids` that are there. */
+export function expectRows(
+  clients: { readonly acknowledged: readonly Acknowledged[]; readonly indeterminate: readonly number[] },
+  ids: ReadonlySet<number>,
+  loss: AllowedLoss,
+): void {
+  const { acknowledged, indeterminate } = clients;
+  const known = new Set([...acknowledged.map(({ id }) => id), ...indeterminate]);
   const invented = [...ids].filter((id) => !known.has(id));
   assert.deepEqual(invented, [], "rows are there whose insert was refused");
   const lost = acknowledged.filter(({ id }) => !ids.has(id));
