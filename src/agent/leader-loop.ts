@@ -21,6 +21,16 @@ export interface LeaderLoopOptions {
   readonly maximumLagOnFailover: () => number;
 }
 
+/** An action that was refused, or a transfer that was begun: the same one is not tried again before `againAtMs`. */
+interface Pause {
+  readonly key: string;
+  readonly againAtMs: number;
+  readonly waitMs: number;
+}
+
+/** From 1/20 of a lease on, doubling up to a whole one: each refused proposal would leave an entry in every log. */
+const pauseSteps = 20;
+
 interface PhaseMark {
   readonly key: string;
   readonly sinceMs: number;
@@ -31,7 +41,11 @@ export class LeaderLoop {
   readonly #grantor = new LeaseGrantor();
   #leading = false;
   #term = 0;
-  #acting = false;
+  /** Number of the proposal under way, 0 when there is none. */
+  #acting = 0;
+  #proposals = 0;
+  #pause: Pause | null = null;
+  #timer: NodeJS.Timeout | null = null;
   #phase: PhaseMark = { key: "", sinceMs: 0 };
   #reports = new Map<NodeId, Report>();
   #reportsFor: Token | null = null;
@@ -56,7 +70,7 @@ export class LeaderLoop {
     if (!this.#leading) return;
     const state = this.#options.driver.state;
     this.#notePhase(state);
-    if (this.#acting) return;
+    if (this.#acting !== 0) return;
     this.#act(state, status);
   }
 
@@ -106,6 +120,9 @@ export class LeaderLoop {
       this.#phase = { key: "", sinceMs: 0 };
       this.#forgetReports(null);
       this.#openAttempts = 0;
+      // What an earlier leadership proposed may never be decided: this one does not wait for it.
+      this.#acting = 0;
+      this.#pause = null;
       this.#options.log.info(`this node is the Raft leader of term ${status.term}`);
     } else if (!leading && this.#leading) {
       this.#grantor.stepDown();
@@ -140,6 +157,8 @@ export class LeaderLoop {
   #act(state: ControlState, status: Status): void {
     const { driver, log } = this.#options;
     const now = monotonicMs();
+    const mayGrant = this.#grantor.mayGrant(state, now);
+    this.#lookAgainIn(state.phase.kind === "promoted" ? mayGrant.againInMs : undefined);
     const action = decideLeader({
       now,
       selfId: this.#options.selfId,
@@ -157,7 +176,7 @@ export class LeaderLoop {
       },
       lastAcceptedMs: this.#grantor.lastAcceptedMs,
       suspectAtMs: this.#grantor.suspectAtMs(state),
-      mayGrant: this.#grantor.mayGrant(state, now),
+      mayGrant,
       reports: this.#reports,
       gossip: this.#options.gossip,
       phaseSinceMs: this.#phase.sinceMs,
@@ -172,30 +191,63 @@ export class LeaderLoop {
         this.#waitingFor = action.text;
         return;
       case "transfer":
+        if (this.#isPaused(action.text)) return;
         if (this.#waitingFor !== action.text) log.info(action.text);
         this.#waitingFor = action.text;
+        // While a transfer is under way the core refuses every proposal: one that does not succeed must leave room.
+        this.#pause = { key: action.text, againAtMs: now + state.leaseMs, waitMs: state.leaseMs };
         driver.transferLeadership(action.to);
         return;
-      case "propose":
-        this.#run(describeCommand(action.command), driver.propose(this.#stamped(action.command)));
+      case "propose": {
+        const key = JSON.stringify(action.command);
+        if (this.#isPaused(key)) return;
+        const proposal = driver.propose(this.#stamped(action.command));
+        const next = action.next === undefined ? null : driver.propose(this.#stamped(action.next));
+        // Whether the second one was accepted shows in the state; if not, it is decided anew.
+        this.#run(key, describeCommand(action.command), next === null ? proposal : next.then(() => proposal));
         return;
+      }
       case "confChange":
+        if (this.#isPaused(action.text)) return;
         log.info(action.text);
-        this.#run(action.text, driver.proposeConfChange(action.change));
+        this.#run(action.text, action.text, driver.proposeConfChange(action.change));
         return;
     }
   }
 
-  #run(what: string, proposal: Promise<Outcome>): void {
-    this.#acting = true;
-    proposal
-      .then((outcome) => {
-        if (!outcome.ok) this.#options.log.info(`${what}: ${outcome.message}`);
-      })
-      .finally(() => {
-        this.#acting = false;
-        setImmediate(() => this.evaluate());
-      });
+  /** The grant waits for a moment that is known exactly: each tick that it came later would be a part of the outage. */
+  #lookAgainIn(ms: number | undefined): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = ms === undefined ? null : setTimeout(() => this.evaluate(), ms);
+  }
+
+  #run(key: string, what: string, proposal: Promise<Outcome>): void {
+    this.#proposals += 1;
+    const number = this.#proposals;
+    this.#acting = number;
+    proposal.then((outcome) => {
+      if (this.#acting !== number) return;
+      this.#acting = 0;
+      if (outcome.ok) this.#pause = null;
+      else {
+        this.#options.log.info(`${what}: ${outcome.message}`);
+        this.#pauseFor(key, outcome.code);
+      }
+      setImmediate(() => this.evaluate());
+    });
+  }
+
+  #isPaused(key: string): boolean {
+    return this.#pause !== null && this.#pause.key === key && monotonicMs() < this.#pause.againAtMs;
+  }
+
+  #pauseFor(key: string, code: string): void {
+    const { leaseMs } = this.#options.driver.state;
+    const shortest = leaseMs / pauseSteps;
+    const before = this.#pause !== null && this.#pause.key === key ? this.#pause.waitMs : 0;
+    // A transfer under way is over soon: what waits for it is not made to wait longer and longer.
+    const waitMs = code === "transferring" ? shortest : Math.min(leaseMs, Math.max(shortest, before * 2));
+    this.#pause = { key, againAtMs: monotonicMs() + waitMs, waitMs };
   }
 
   #stamped(command: CommandBody): Command {
