@@ -12,6 +12,7 @@ import type { Terminal } from "./terminal.js";
 const refusals: ReadonlySet<string> = new Set([
   "PREPARE_NOT_A_DATA_DIRECTORY",
   "PREPARE_WRONG_USER",
+  "PREPARE_NO_STATE_DIRECTORY",
   "PREPARE_CLONE_PENDING",
   "TOOL_NOT_FOUND",
 ]);

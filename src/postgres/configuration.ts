@@ -5,7 +5,7 @@
  * operator's `ALTER SYSTEM RESET ALL` would take the node's name away. A rejoin never touches configuration files, and a
  * clone (which brings the source's) writes this file anew.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { changeSettingsFile, settingOfLine } from "./configuration-file.js";
 import { readFileIfThere, replaceFileDurably } from "./durable-file.js";
@@ -135,7 +135,8 @@ export async function readStateDirectory(options: Configured): Promise<string> {
 /** postgresql.conf outside of PGDATA (Debian): as the server was last started; undefined when it is not known. */
 export function lastConfigFile(pgdata: string): string | undefined {
   for (const directory of [pgdata, join(pgdata, "pg_replica", "staging")]) {
-    const started = readFileIfThere(join(directory, "postmaster.opts")) ?? "";
+    const path = join(directory, "postmaster.opts");
+    const started = existsSync(path) ? readFileSync(path, "utf8") : "";
     const named = /"?(?:--config[-_]file=|config[-_]file=)([^"\n]+)"?/.exec(started)?.[1]?.trim();
     if (named !== undefined && existsSync(named)) return named;
   }

@@ -5,6 +5,7 @@ export class PrepareError extends Error {
     readonly code:
       | "PREPARE_NOT_A_DATA_DIRECTORY"
       | "PREPARE_WRONG_USER"
+      | "PREPARE_NO_STATE_DIRECTORY"
       | "PREPARE_LOCKED"
       | "PREPARE_SERVER_RUNNING"
       | "PREPARE_BAD_INTENT"

@@ -11,7 +11,7 @@
  *   move-in   a complete directory moves back: goes on
  * From move-out to move-in PGDATA has no PG_VERSION, so that no PostgreSQL starts in it.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { clearPrimaryConninfo, lastConfigFile } from "../configuration.js";
@@ -77,6 +77,7 @@ export async function prepare(options: PrepareOptions): Promise<PrepareOutcome> 
   const pgdata = resolve(options.pgdata);
   const stateDir = resolve(options.stateDir ?? join(pgdata, "pg_replica"));
   checkOwner(pgdata);
+  checkStateDirectory(stateDir);
   if (readPhase(stateDir) === null && readIntent(stateDir) === null) {
     checkDataDirectory(pgdata);
     return { action: "none", why: "no rejoin is pending", sourceNode: null };
@@ -98,6 +99,25 @@ function checkOwner(pgdata: string): void {
   if (user !== undefined && user !== stat.uid) {
     const message = `${pgdata} belongs to user id ${stat.uid}, but this runs as ${user}: run it as the owner`;
     throw new PrepareError("PREPARE_WRONG_USER", message);
+  }
+}
+
+/** It may be missing: the agent makes it. */
+function checkStateDirectory(stateDir: string): void {
+  const place = `${stateDir} (pg_replica.state_dir)`;
+  const found = statSync(stateDir, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isDirectory()) {
+    throw new PrepareError(
+      "PREPARE_NO_STATE_DIRECTORY",
+      `${place} is no directory: move it away, or correct the setting`,
+    );
+  }
+  try {
+    accessSync(stateDir, constants.R_OK | constants.X_OK);
+  } catch (error) {
+    const message = `${place} can not be read: make it and its files owned by the server's user, with mode 0700`;
+    throw new PrepareError("PREPARE_NO_STATE_DIRECTORY", message, { cause: error });
   }
 }
 
