@@ -4,6 +4,7 @@
  * PostgreSQL to converge on the committed state.
  */
 import type { ConfChange, LogIndex, Millis, NodeId, Term } from "../raft/types.js";
+import type { GrantAnswer } from "./lease.js";
 import type { CommandBody, ControlState, Gossip, Lsn, Member, Report, Token } from "./types.js";
 
 export interface LeaderInput {
@@ -27,7 +28,7 @@ export interface LeaderInput {
   /** `LeaseGrantor.suspectAtMs(state)`: from when on silence of the holder starts a failover. */
   readonly suspectAtMs: Millis;
   /** `LeaseGrantor.mayGrant(state, now)`: whether no earlier lease can still be running. */
-  readonly mayGrant: { readonly ok: boolean; readonly why: string };
+  readonly mayGrant: GrantAnswer;
   /** Answers to the recruit of `state.current`. */
   readonly reports: ReadonlyMap<NodeId, Report>;
   readonly gossip: ReadonlyMap<NodeId, { readonly receivedAtMs: Millis; readonly gossip: Gossip }>;
@@ -44,7 +45,8 @@ export interface LeaderInput {
 }
 
 export type LeaderAction =
-  | { readonly type: "propose"; readonly command: CommandBody }
+  /** `next` is proposed right behind it, without waiting for its commit: refused when it is applied, if the first was. */
+  | { readonly type: "propose"; readonly command: CommandBody; readonly next?: CommandBody }
   | { readonly type: "confChange"; readonly change: ConfChange; readonly text: string }
   | { readonly type: "transfer"; readonly to: NodeId; readonly text: string }
   /** Nothing to do now; `text` says what is being waited for (empty in the steady state). */

@@ -175,7 +175,9 @@ function promoteBest(input: LeaderInput): LeaderAction | null {
   if (!election.ready) return null;
   const { member, report } = election.best;
   const { token: parent, lsn } = report;
-  return propose({ type: "promote", token: current, node: member.id, parent, lsn, text: election.text });
+  const command = { type: "promote", token: current, node: member.id, parent, lsn, text: election.text } as const;
+  // Whether an earlier lease can be running does not depend on who is promoted: no commit need lie between the two.
+  return input.mayGrant.ok ? { type: "propose", command, next: { type: "grant", token: current } } : propose(command);
 }
 
 /** The one thing that `pause` stops: a failover that nobody asked for. */

@@ -50,7 +50,8 @@ export interface Renewal {
 }
 
 export type RenewalAnswer = { readonly ok: true } | { readonly ok: false; readonly why: string };
-export type GrantAnswer = { readonly ok: boolean; readonly why: string };
+/** `againInMs`: when it is worth asking again, if nothing else happens. */
+export type GrantAnswer = { readonly ok: boolean; readonly why: string; readonly againInMs?: Millis };
 
 interface Leadership {
   readonly term: Term;
@@ -126,7 +127,9 @@ export class LeaseGrantor {
     const holdUntilMs = electedAtMs + Math.max(0, waitOutMs - electionElapsedMs);
     const waitUntilMs = Math.max(holdUntilMs, (this.#lastAcceptedMs ?? Number.NEGATIVE_INFINITY) + waitOutMs);
     if (now > waitUntilMs) return { ok: true, why: `every lease of ${token} has run out` };
-    return { ok: false, why: `a lease of ${token} may run for another ${Math.ceil(waitUntilMs - now)} ms` };
+    const leftMs = waitUntilMs - now;
+    const why = `a lease of ${token} may run for another ${Math.ceil(leftMs)} ms`;
+    return { ok: false, why, againInMs: Math.floor(leftMs) + 1 };
   }
 
   /** From when on silence of the holder starts a failover; the grant waits longer, see {@link mayGrant}. */

@@ -142,7 +142,7 @@ test("after a refusal a decision that has changed is proposed at once", async ()
   await settle();
   assert.deepEqual(
     driver.proposed.map(({ type }) => type),
-    ["begin", "promote"],
+    ["begin", "promote", "grant"],
   );
 });
 

@@ -369,3 +369,15 @@ test("a member that came back with a new disk replaces its old id, unless that i
   primary.add(newMember("a", { incarnation: "new" }));
   waits(decideLeader(leaderInput(primary.state)), /^$/);
 });
+
+test("the grant goes out right behind the promotion when no earlier lease can be running, and only then", () => {
+  const cluster = steadyCluster();
+  cluster.begin();
+  const answers = { reports: reports({ 2: position(), 3: position() }), firstReportMs: 99_000 };
+  const waiting = decideLeader(leaderInput(cluster.state, answers));
+  assert.equal(promotes(waiting), 2);
+  assert.ok(!("next" in waiting));
+  const free = decideLeader(leaderInput(cluster.state, { ...answers, mayGrant: { ok: true, why: "" } }));
+  assert.equal(promotes(free), 2);
+  assert.deepEqual("next" in free && free.next, { type: "grant", token: cluster.state.current });
+});
