@@ -76,7 +76,7 @@ export function createLocalServer(options: LocalServerOptions): LocalServer {
     pledge: (request): Promise<PledgeResult> =>
       pledge(
         // Not the session of the looks: one that is under way would have to end first. The promotion finds it open.
-        { session: control, openTimelineSession: openTimeline, ownPids, nextGeneration, log: options.log },
+        { session: control, timeline, ownPids, nextGeneration, log: options.log },
         request,
       ),
     promote: (deadlineMs) => promote(control, deadlineMs),

@@ -1,7 +1,7 @@
 /** One look at the local server, on a standby and on a primary alike. */
 import type { Token } from "../control/types.js";
 import { messageOf, ServerError } from "./errors.js";
-import type { ReplayTimeline } from "./replay-timeline.js";
+import { newestTimelineSql, type ReplayTimeline, type TimelineHint } from "./replay-timeline.js";
 import type { Row, Session, Statements } from "./session.js";
 import type { ServerObservation } from "./types.js";
 
@@ -32,6 +32,7 @@ interface LookRow extends Row {
   started_at: string;
   standbys: ServerObservation["standbys"];
   timeline_hint: string;
+  newest_timeline: number;
 }
 
 const lookSql = `
@@ -60,7 +61,8 @@ SELECT r.in_recovery,
       'replayLsn', s.replay_lsn::text, 'syncState', s.sync_state)), '[]')
     FROM pg_stat_replication s WHERE s.state <> 'backup') AS standbys,
   concat_ws(' ', pg_postmaster_start_time(), w.received_tli, w.status IS NULL,
-    (pg_control_checkpoint()).timeline_id, (pg_control_recovery()).min_recovery_end_timeline) AS timeline_hint
+    (pg_control_checkpoint()).timeline_id, (pg_control_recovery()).min_recovery_end_timeline) AS timeline_hint,
+  ${newestTimelineSql} AS newest_timeline
 FROM (SELECT pg_is_in_recovery() AS in_recovery) r LEFT JOIN pg_stat_wal_receiver w ON true`;
 
 export async function observe(session: Session, timeline: ReplayTimeline): Promise<ServerObservation> {
@@ -96,13 +98,17 @@ export async function readToken(statements: Statements): Promise<Token | null> {
   return row === undefined ? null : { term: Number(row.term), index: Number(row.index) };
 }
 
+function timelineHint(row: LookRow): TimelineHint {
+  return { startedAt: row.started_at, newest: row.newest_timeline, more: row.timeline_hint };
+}
+
 async function observationOf(row: LookRow, token: Token | null, timeline: ReplayTimeline): Promise<ServerObservation> {
   const receiving = row.receiver_pid !== null || row.receiver_status !== null;
   return {
     reachable: true,
     why: null,
     inRecovery: row.in_recovery,
-    timeline: row.in_recovery ? await timeline.read(row.timeline_hint) : row.write_timeline,
+    timeline: row.in_recovery ? await timeline.read(timelineHint(row)) : row.write_timeline,
     replayLsn: row.replay_lsn,
     receiveLsn: row.receive_lsn,
     writeLsn: row.write_lsn,

@@ -11,14 +11,13 @@ import {
   type PledgeRules,
   type PledgeStage,
 } from "./pledge-proof.js";
-import { readReplayTimeline } from "./replay-timeline.js";
+import { newestTimelineSql, type ReplayTimeline, type TimelineHint } from "./replay-timeline.js";
 import type { Row, Session } from "./session.js";
 import type { PledgeResult } from "./types.js";
 
 export interface PledgeContext {
   readonly session: Session;
-  /** A fresh walsender session; closed by the pledge. */
-  readonly openTimelineSession: () => Session;
+  readonly timeline: ReplayTimeline;
   readonly ownPids: () => readonly number[];
   /** Greater than every generation that this agent has used on this server. */
   readonly nextGeneration: (atLeast: number) => number;
@@ -48,6 +47,8 @@ interface StartRow extends Row {
   apply_delay_in_auto: string | null;
   retry_sleep_ms: number;
   restore_command_set: boolean;
+  started_at: string;
+  newest_timeline: number;
 }
 
 const startSql = `
@@ -62,7 +63,8 @@ SELECT pg_is_in_recovery() AS in_recovery,
     AND f.sourcefile LIKE '%/postgresql.auto.conf' ORDER BY f.seqno DESC LIMIT 1) AS apply_delay_in_auto,
   (extract(epoch FROM current_setting('wal_retrieve_retry_interval')::interval) * 1000)::int AS retry_sleep_ms,
   current_setting('restore_command') <> '' OR EXISTS (SELECT FROM pg_file_settings f
-    WHERE f.name = 'restore_command' AND f.setting <> '') AS restore_command_set`;
+    WHERE f.name = 'restore_command' AND f.setting <> '') AS restore_command_set,
+  pg_postmaster_start_time()::text AS started_at, ${newestTimelineSql} AS newest_timeline`;
 
 interface LookRow extends Row {
   in_recovery: boolean;
@@ -94,23 +96,28 @@ export async function pledge(context: PledgeContext, options: PledgeOptions): Pr
     const why = start.loaded ? "the extension is not created yet" : "the library pg_replica is not loaded";
     context.log("warning", `pledging without the startup process's own acknowledgement: ${why}`);
   }
-  // Connects while the proof is under way; its error, if any, comes out at the read.
-  const timelineSession = context.openTimelineSession();
-  timelineSession.warm().catch(() => undefined);
+  const timelineSession = context.timeline.open();
+  if (context.timeline.known(hintOf(start)) === null) {
+    // Connects while the proof is under way; its error, if any, comes out at the read.
+    timelineSession.warm().catch(() => undefined);
+  }
   try {
     await options.recorded;
     const run = new PledgeRun(context, start, options.deadlineMs);
     await run.end();
     await run.prove();
     await run.restoreApplyDelay();
-    const [timeline, position] = await Promise.all([
-      readReplayTimeline(timelineSession),
-      readPosition(context.session, start.has_function),
-    ]);
+    const { newest, ...position } = await readPosition(context.session, start.has_function);
+    const hint = { ...hintOf(start), newest };
+    const timeline = context.timeline.known(hint) ?? (await context.timeline.ask(timelineSession, hint));
     return { timeline, ...position, lastPrimaryLsn: run.lastPrimaryLsn };
   } finally {
     timelineSession.close();
   }
+}
+
+function hintOf(start: StartRow): TimelineHint {
+  return { startedAt: start.started_at, newest: start.newest_timeline, more: null };
 }
 
 /** The function comes with the data (a clone has it), what it reads with the library. */
@@ -253,24 +260,26 @@ class PledgeRun {
   }
 }
 
-type Position = Pick<PledgeResult, "lsn" | "markerToken">;
+type Position = Pick<PledgeResult, "lsn" | "markerToken"> & { readonly newest: number };
 
 interface PositionRow extends Row {
   lsn: string | null;
   term: string | null;
   index: string | null;
+  newest_timeline: number;
 }
 
 /** The extension's table is there when its function is; the row when a primary has opened. */
 async function readPosition(session: Session, hasExtension: boolean): Promise<Position> {
   const token = hasExtension ? "pg_replica.token" : "(SELECT NULL::bigint AS term, NULL::bigint AS index)";
   const [row] = await session.query<PositionRow>(
-    `SELECT pg_last_wal_replay_lsn()::text AS lsn, t.term::text AS term, t.index::text AS index
+    `SELECT pg_last_wal_replay_lsn()::text AS lsn, t.term::text AS term, t.index::text AS index,
+        ${newestTimelineSql} AS newest_timeline
       FROM (SELECT) AS one LEFT JOIN ${token} t ON true`,
   );
   if (row === undefined || row.lsn === null) {
     throw new ServerError("SERVER_STATE", "the server has no replay position");
   }
   const markerToken = row.term === null ? null : { term: Number(row.term), index: Number(row.index) };
-  return { lsn: row.lsn, markerToken };
+  return { lsn: row.lsn, markerToken, newest: row.newest_timeline };
 }
