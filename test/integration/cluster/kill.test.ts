@@ -1,8 +1,9 @@
-// The primary's server, its whole host, and a standby's host are killed under load.
+// The primary's server, its whole host, and a standby's host are killed or frozen under load.
 import assert from "node:assert/strict";
 import { runFailoverRounds } from "../../../src/cli/demo-failover.js";
-import { expectOnePromotion, settle, standing } from "./checks.js";
-import { useCluster, watchLog } from "./scenario.js";
+import { ask, expectOnePromotion, names, settle, standing } from "./checks.js";
+import { freezeHost } from "./freeze.js";
+import { failoverTimeoutMs, useCluster, watchLog } from "./scenario.js";
 
 const { underLoad } = useCluster();
 
@@ -43,5 +44,41 @@ underLoad(
     const { refused, indeterminate, breaks } = load.session(before.primary);
     assert.deepEqual({ refused, indeterminate, breaks }, { refused: [], indeterminate: [], breaks: 0 });
     assert.deepEqual(load.client.indeterminate, []);
+  },
+);
+
+underLoad(
+  "a primary whose whole host freezes acknowledges nothing when it goes on, and rejoins",
+  async (cluster, load) => {
+    const before = await standing(cluster);
+    const others = names(cluster).filter((name) => name !== before.primary);
+    const thaw = freezeHost(cluster.node(before.primary));
+    let thawedMs = 0;
+    try {
+      const frozenMs = performance.now();
+      await load.waitForClient(frozenMs, before.primary);
+      expectOnePromotion(before, await standing(cluster, others));
+      await cluster.waitFor(
+        "three lease times to pass",
+        () => performance.now() - frozenMs >= 3 * failoverTimeoutMs,
+        4 * failoverTimeoutMs,
+      );
+    } finally {
+      thawedMs = performance.now();
+      thaw();
+    }
+    await cluster.waitFor(
+      `${before.primary} to be a standby`,
+      async () => {
+        const [row] = await ask<{ standby: boolean }>(cluster, before.primary, "SELECT pg_is_in_recovery() AS standby");
+        return row?.standby === true || "it is out of recovery";
+      },
+      60_000,
+    );
+    // The statement that was under way when the host froze is still answered then, but not with success.
+    const late = load.session(before.primary).acknowledged.filter(({ ackedMs }) => ackedMs >= thawedMs);
+    assert.deepEqual(late, []);
+    await settle(load, "unreplicated");
+    expectOnePromotion(before, await standing(cluster));
   },
 );
