@@ -161,6 +161,7 @@ export class Agent {
       // Forgotten before the release is sent: a confirmation that is still on its way moves nothing.
       parts.lease.forget();
       if (proof.sure) {
+        await parts.executor.renounce(token);
         const outcome = await parts.submitter.submit({
           type: "release",
           token,
@@ -633,8 +634,14 @@ export class Agent {
   #confirmedLsn(id: NodeId): string | null {
     const gossip = this.#gossip.get(id)?.gossip;
     if (gossip === undefined) return null;
-    if (gossip.role === "primary") return readControlFile(this.#config.server.pgdata).redoLsn;
-    return gossip.replayLsn;
+    if (gossip.role !== "primary") return gossip.replayLsn;
+    try {
+      return readControlFile(this.#config.server.pgdata).redoLsn;
+    } catch (error) {
+      // The server writes it without a lock against readers; the slot is moved on at the next look.
+      this.#log.debug(`pg_control: ${describeError(error)}`);
+      return null;
+    }
   }
 
   /** Announces a changed address, DSN or tag; also proposes the cluster's first entry on the node that made it. */

@@ -43,6 +43,8 @@ export interface ExecutorOptions {
 const noToken = "0.0";
 /** SQLSTATE of what the fence refuses. */
 const fencedState = "25006";
+/** How long a server may take to stop before it is stopped at once. */
+const stopPatienceMs = 15_000;
 /** How long a standby may fail to stream before the primary's lack of WAL is taken for the cause. */
 const patienceMs = 5000;
 
@@ -61,6 +63,8 @@ export class Executor {
   #notStreamingSinceMs: number | null = null;
   #handingOver: Token | null = null;
   #leaving = false;
+  #stopAskedAtMs = 0;
+  #saving: Promise<void> = Promise.resolve();
   #rejoining = false;
   #followedThisLife: { readonly token: string; readonly startedAt: string | null } | null = null;
   #lastProbeOkMs = monotonicMs();
@@ -118,7 +122,17 @@ export class Executor {
   serverDied(): void {
     this.#serverGone = true;
     this.#observation = null;
+    // It is true still, but nobody can be promoted here before the next start.
+    this.#report = null;
     this.kick();
+  }
+
+  /**
+   * Durable before the lease of `token` is given back: this node never takes it up again, not in a later life either.
+   * A release whose outcome is not known may still be committed, and from then on nobody waits for this lease.
+   */
+  async renounce(token: Token): Promise<void> {
+    if (this.#node.promotedUnder !== formatToken(token)) await this.#save({ promotedUnder: formatToken(token) });
   }
 
   stop(): void {
@@ -254,6 +268,7 @@ export class Executor {
     }
     this.#lastText = action.text;
     if (this.leaving) {
+      this.#insistOnStop();
       if (action.type === "pledge") this.#options.sendReport(action.token, this.#leavingReport());
       return;
     }
@@ -273,8 +288,12 @@ export class Executor {
       case "demote":
         this.#leaving = true;
         this.#options.lease.forget();
-        await this.#options.expireWord();
-        this.#options.stopServer("immediate");
+        try {
+          await this.#options.expireWord();
+        } finally {
+          // A supervisor that does not answer is no reason to stay: the word runs out by itself.
+          this.#stop("immediate");
+        }
         return;
       case "release":
         this.#options.lease.forget();
@@ -289,10 +308,16 @@ export class Executor {
     }
   }
 
-  async #save(change: Partial<NodeState>): Promise<void> {
-    const next: NodeState = { ...this.#node, ...change };
-    await this.#options.saveNodeState(next);
-    this.#node = next;
+  /** One after the other, each on top of the one before: two at once would lose one of the two. */
+  #save(change: Partial<NodeState>): Promise<void> {
+    const saved = this.#saving.then(async () => {
+      const next: NodeState = { ...this.#node, ...change };
+      await this.#options.saveNodeState(next);
+      this.#node = next;
+    });
+    // The caller of each sees its error; the queue only keeps the order.
+    this.#saving = saved.catch(() => undefined);
+    return saved;
   }
 
   async #pledge(token: Token, waitLsn: Lsn | null): Promise<void> {
@@ -301,7 +326,11 @@ export class Executor {
       return;
     }
     const before = this.#observation;
-    const result = await this.#recordedPledge(token, waitLsn);
+    const result = await this.#recordedPledge(token, waitLsn).catch((error: unknown) => {
+      // It is tried again, but the others need not wait for it for ever.
+      this.#reportUnable(`its pledge could not be proven: ${describeError(error)}`);
+      throw error;
+    });
     const { phase } = this.#options.state();
     const from = phase.kind === "recruit" ? phase.from : null;
     const report: Report = {
@@ -357,18 +386,18 @@ export class Executor {
       return;
     }
     const deadlineMs = Math.max(1000, this.#options.state().leaseMs);
-    if (!(await lease.awaitLive(token, deadlineMs))) {
+    if (!(await this.#prepareToPromote(token, deadlineMs))) {
       log.warning(`waiting for the lease of ${formatToken(token)} before promoting`);
       return;
     }
-    if (this.#observation?.inRecovery !== false) {
+    if (this.#observation?.inRecovery !== false && hooks.mayVeto) {
       const veto = await hooks.prePromote(token);
       if (veto !== null) {
         log.warning(`not promoted: ${veto}`);
         lease.forget();
         // Durable: from here on this node only ever releases the token. Holding it again while the release may still be
         // committed would let another node be granted beside a live lease.
-        await this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) });
+        await this.renounce(token);
         await this.#options.expireWord();
         await this.#submit({
           type: "release",
@@ -378,7 +407,8 @@ export class Executor {
         });
         return;
       }
-      // Durable first: found in recovery afterwards, this node knows that the promotion did not hold, and releases.
+      // A hook takes its time, and the cluster does not wait for it.
+      if (!this.#stillHolds(token)) return;
       await this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) });
     }
     const promotion = await server.promote(deadlineMs);
@@ -393,6 +423,23 @@ export class Executor {
     hooks.roleChanged("primary", token);
     this.#observation = null;
     await this.#submit({ type: "opened", token, timeline: promotion.timeline, forkLsn: promotion.forkLsn });
+  }
+
+  /**
+   * Waits for the lease, and writes down what is about to happen. Durable first: found in recovery afterwards, this node
+   * knows that the promotion did not hold, and releases. Both at once, unless a hook has a say in between.
+   */
+  async #prepareToPromote(token: Token, deadlineMs: number): Promise<boolean> {
+    const { lease, hooks } = this.#options;
+    if (this.#observation?.inRecovery === false || hooks.mayVeto) return lease.awaitLive(token, deadlineMs);
+    const { promotedUnder } = this.#node;
+    const [isLive] = await Promise.all([
+      lease.awaitLive(token, deadlineMs),
+      this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) }),
+    ]);
+    // Nothing was promoted: as before, and tried again.
+    if (!isLive) await this.#save({ promotedUnder });
+    return isLive;
   }
 
   #stillHolds(token: Token): boolean {
@@ -437,17 +484,25 @@ export class Executor {
     });
     this.#leaving = true;
     this.#rejoining = true;
-    this.#options.stopServer("fast");
+    this.#stop("fast");
   }
 
   async #handOver(token: Token): Promise<void> {
     const { log, server } = this.#options;
     await server.checkpoint();
+    const { handover } = this.#options.state();
+    if (handover === null || !tokensEqual(handover.from, token)) {
+      log.info("the switchover was given up while this server wrote its checkpoint; it goes on as primary");
+      return;
+    }
     this.#handingOver = token;
     // Forgotten first: a confirmation that is still on its way moves nothing any more.
     this.#options.lease.forget();
-    await this.#options.expireWord();
-    this.#options.stopServer("fast");
+    try {
+      await this.#options.expireWord();
+    } finally {
+      this.#stop("fast");
+    }
     let shutdownLsn: Lsn;
     try {
       shutdownLsn = await this.#options.waitForShutdownCheckpoint(10_000);
@@ -456,7 +511,7 @@ export class Executor {
       log.warning(
         `the server did not shut down in time for the switchover: ${describeError(error)}; stopping it at once`,
       );
-      this.#options.stopServer("immediate");
+      this.#stop("immediate");
       return;
     }
     await this.#submit({
@@ -465,6 +520,18 @@ export class Executor {
       shutdownLsn,
       text: `${this.#options.selfName} shut down at ${shutdownLsn} for the switchover`,
     });
+  }
+
+  #stop(mode: "fast" | "immediate"): void {
+    this.#stopAskedAtMs = monotonicMs();
+    this.#options.stopServer(mode);
+  }
+
+  /** A hanging archiver or a lost signal must not keep this node out of the cluster for ever. */
+  #insistOnStop(): void {
+    if (monotonicMs() - this.#stopAskedAtMs < stopPatienceMs) return;
+    this.#options.log.warning(`the server has not stopped within ${stopPatienceMs} ms; stopping it at once`);
+    this.#stop("immediate");
   }
 
   /** One line per cause, not one per attempt: it is tried again with each gossip. */

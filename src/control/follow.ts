@@ -34,10 +34,13 @@ export function decideNode(input: NodeInput): NodeAction {
  * The node's own durable state knows of something newer than the log that is applied here: an agent that was just
  * started has not caught up yet. Acting on such a state could stop a healthy primary.
  */
-function isBehind({ state, pledge, pointedAt, promotedUnder }: NodeInput): boolean {
+function isBehind({ state, pledge, pointedAt, promotedUnder, server }: NodeInput): boolean {
   const { current } = state;
   const newer = (token: Token | null) => token !== null && (current === null || compareTokens(token, current) > 0);
   if (newer(pledge) || newer(pointedAt) || newer(promotedUnder)) return true;
+  // So do its data: a marker is written only after its token is granted. A fresh clone that replays the log from its
+  // beginning would else take an old primary for the present one, and its own data for strangers'.
+  if (newer(server.markerToken)) return true;
   if (current === null) return false;
   const { kind } = state.phase;
   // A node promotes only once `grant` is applied, and is pointed at a primary only once that has opened.

@@ -224,3 +224,16 @@ test("views: the lag is measured against the primary, and a silent node is shown
   assert.deepEqual([b?.host, b?.port, b?.apiUrl], ["b", 7400, "http://b:8008/patroni"]);
   assert.deepEqual(splitAddress("[::1]:7400"), { host: "::1", port: 7400 });
 });
+
+test("a fresh clone whose data carry a newer marker than the log it has applied waits for the log", () => {
+  const cluster = steadyCluster();
+  const old = cluster.state;
+  const newest = cluster.failover(3, cluster.first, 3, "0/200");
+  const clone = { timeline: 3, replayLsn: "0/300", markerToken: newest };
+  assert.deepEqual(
+    decideNode(nodeInput(old, { server: clone })).type,
+    "none",
+    "neither an old primary is followed, nor is the clone thrown away",
+  );
+  assert.equal(decideNode(nodeInput(cluster.state, { server: clone })).type, "follow");
+});
