@@ -160,7 +160,7 @@ function unwrap(line: string, where: string): unknown {
 
 /** What may be different in a moment, and what may not. */
 function refusalExitCode(code: string): 1 | 2 {
-  return ["starting", "in-progress", "no-leader", "timeout", "no-primary", "internal"].includes(code) ? 1 : 2;
+  return ["starting", "in-progress", "no-leader", "lost", "timeout", "no-primary", "internal"].includes(code) ? 1 : 2;
 }
 
 function misunderstood(where: string, why: string): CliError {
