@@ -2,10 +2,14 @@
 import type { Command, CommandBody, Outcome } from "../control/types.js";
 import type { NodeId } from "../raft/types.js";
 import type { Transport } from "../transport/types.js";
-import { wallClockMs } from "./clock.js";
+import { delay, monotonicMs, wallClockMs } from "./clock.js";
 import type { RaftDriver } from "./raft-driver.js";
 
 const timeoutMs = 5000;
+/** Nothing was proposed: a leader is being elected, or hands over. A release that is given up costs a whole lease. */
+const undecided: ReadonlySet<string> = new Set(["no-leader", "not-leader", "transferring"]);
+const patienceMs = 2000;
+const retryMs = 20;
 
 export class Submitter {
   readonly #waiting = new Map<number, { resolve: (outcome: Outcome) => void; timer: NodeJS.Timeout }>();
@@ -22,7 +26,16 @@ export class Submitter {
    * Resolves with the outcome of the command. Code "timeout": whether it was committed is not known; every command is
    * a compare-and-set, so submitting it again is safe.
    */
-  submit(body: CommandBody): Promise<Outcome> {
+  async submit(body: CommandBody): Promise<Outcome> {
+    const until = monotonicMs() + patienceMs;
+    for (;;) {
+      const outcome = await this.#submitOnce(body);
+      if (outcome.ok || !undecided.has(outcome.code) || monotonicMs() >= until) return outcome;
+      await delay(retryMs);
+    }
+  }
+
+  #submitOnce(body: CommandBody): Promise<Outcome> {
     const command: Command = { ...body, atMs: wallClockMs(), by: this.selfName };
     const { role, leader } = this.driver.status();
     if (role === "leader") return withTimeout(this.driver.propose(command));
