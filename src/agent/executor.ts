@@ -386,11 +386,11 @@ export class Executor {
       return;
     }
     const deadlineMs = Math.max(1000, this.#options.state().leaseMs);
-    if (!(await this.#prepareToPromote(token, deadlineMs))) {
+    if (!(await lease.awaitLive(token, deadlineMs))) {
       log.warning(`waiting for the lease of ${formatToken(token)} before promoting`);
       return;
     }
-    if (this.#observation?.inRecovery !== false && hooks.mayVeto) {
+    if (this.#observation?.inRecovery !== false) {
       const veto = await hooks.prePromote(token);
       if (veto !== null) {
         log.warning(`not promoted: ${veto}`);
@@ -409,6 +409,7 @@ export class Executor {
       }
       // A hook takes its time, and the cluster does not wait for it.
       if (!this.#stillHolds(token)) return;
+      // Durable first: found in recovery afterwards, this node knows that the promotion did not hold, and releases.
       await this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) });
     }
     const promotion = await server.promote(deadlineMs);
@@ -423,23 +424,6 @@ export class Executor {
     hooks.roleChanged("primary", token);
     this.#observation = null;
     await this.#submit({ type: "opened", token, timeline: promotion.timeline, forkLsn: promotion.forkLsn });
-  }
-
-  /**
-   * Waits for the lease, and writes down what is about to happen. Durable first: found in recovery afterwards, this node
-   * knows that the promotion did not hold, and releases. Both at once, unless a hook has a say in between.
-   */
-  async #prepareToPromote(token: Token, deadlineMs: number): Promise<boolean> {
-    const { lease, hooks } = this.#options;
-    if (this.#observation?.inRecovery === false || hooks.mayVeto) return lease.awaitLive(token, deadlineMs);
-    const { promotedUnder } = this.#node;
-    const [isLive] = await Promise.all([
-      lease.awaitLive(token, deadlineMs),
-      this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) }),
-    ]);
-    // Nothing was promoted: as before, and tried again.
-    if (!isLive) await this.#save({ promotedUnder });
-    return isLive;
   }
 
   #stillHolds(token: Token): boolean {
