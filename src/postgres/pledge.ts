@@ -28,7 +28,10 @@ export interface PledgeOptions {
   readonly waitLsn: Lsn | null;
   readonly waitMs: number;
   readonly deadlineMs: number;
-  /** Resolves when the pledge is on disk: the server is looked at meanwhile, but nothing is ended before. */
+  /**
+   * Resolves when the pledge is on disk. Nothing is ended before; meanwhile the server is looked at, and its configuration
+   * is written, which nobody reads without a reload.
+   */
   readonly recorded?: Promise<void>;
 }
 
@@ -102,8 +105,9 @@ export async function pledge(context: PledgeContext, options: PledgeOptions): Pr
     timelineSession.warm().catch(() => undefined);
   }
   try {
-    await options.recorded;
     const run = new PledgeRun(context, start, options.deadlineMs);
+    await run.configure();
+    await options.recorded;
     await run.end();
     await run.prove();
     await run.restoreApplyDelay();
@@ -168,7 +172,7 @@ class PledgeRun {
   }
 
   /** Each ALTER SYSTEM costs some syncs. The slot is this node's own on any primary: it stays for the next one. */
-  async end(): Promise<void> {
+  async configure(): Promise<void> {
     await this.#context.session.run(async (statements) => {
       await alterSystem(statements, "primary_conninfo", "");
       if (this.#start.restore_command_set) await alterSystem(statements, "restore_command", "");
@@ -177,8 +181,11 @@ class PledgeRun {
       if (this.#start.loaded) {
         await alterSystem(statements, "pg_replica.reload_generation", String(this.#rules.generation));
       }
-      await reload(statements);
     });
+  }
+
+  async end(): Promise<void> {
+    await this.#context.session.run(reload);
   }
 
   async prove(): Promise<void> {
