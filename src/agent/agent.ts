@@ -76,7 +76,12 @@ export class Agent {
     await socket.start();
     const credentials = await loadCredentials(config);
     await this.#requireFreePorts();
-    const identity = await establishIdentity({ config, credentials, log: this.#log });
+    const identity = await establishIdentity({
+      config,
+      credentials,
+      log: this.#log,
+      ownMarker: () => this.#ownMarker(),
+    });
     const parts = await this.#assemble(identity);
     await this.#openTransport(parts, identity, credentials);
     await this.#openHttp();
@@ -208,6 +213,34 @@ export class Agent {
     this.#exit(code);
   }
 
+  #localServer(): LocalServer {
+    const config = this.#config;
+    return createLocalServer({
+      socketDirectory: config.server.socketDirectory,
+      port: config.server.port,
+      dsn: config.advertiseDsn,
+      markerKey: config.markerKey,
+      bindir: config.server.bindir,
+      pgdata: config.server.pgdata,
+      log: (level, message) => this.#log[level](message),
+    });
+  }
+
+  /** Asked for once, before a node that has no identity makes a cluster: waits until the server can be read. */
+  async #ownMarker(): Promise<Token | null> {
+    const server = this.#localServer();
+    try {
+      for (let last = ""; ; await delay(100)) {
+        const { reachable, markerToken, why } = await server.observe();
+        if (reachable) return markerToken;
+        if (why !== null && why !== last) this.#log.info(`waiting for the local server to be readable: ${why}`);
+        last = why ?? last;
+      }
+    } finally {
+      await server.close();
+    }
+  }
+
   async #assemble(identity: Identity): Promise<Parts> {
     const config = this.#config;
     const selfId = identity.meta.raftId;
@@ -235,15 +268,7 @@ export class Agent {
     });
     const leaseMs = () => (driver.state.leaseMs > 0 ? driver.state.leaseMs : initialLeaseMs);
     const submitter = new Submitter(selfId, config.nodeId, driver, () => this.#transport);
-    const server = createLocalServer({
-      socketDirectory: config.server.socketDirectory,
-      port: config.server.port,
-      dsn: config.advertiseDsn,
-      markerKey: config.markerKey,
-      bindir: config.server.bindir,
-      pgdata: config.server.pgdata,
-      log: (level, message) => this.#log[level](message),
-    });
+    const server = this.#localServer();
     const lease: LeaseKeeper = new LeaseKeeper({
       link: this.#link,
       log: this.#log,

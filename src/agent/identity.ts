@@ -10,7 +10,8 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import * as v from "valibot";
-import type { AgentConfig, Member } from "../control/types.js";
+import { formatToken } from "../control/token.js";
+import type { AgentConfig, Member, Token } from "../control/types.js";
 import { parseConninfo } from "../postgres/conninfo.js";
 import { checkMeta, formatStateDir, openRaftStorage, readMeta, refuseCopy, writeMeta } from "../storage/index.js";
 import type { Meta, RaftStorage } from "../storage/types.js";
@@ -50,6 +51,8 @@ export interface IdentityOptions {
   readonly config: AgentConfig;
   readonly credentials: Credentials;
   readonly log: Logger;
+  /** Token of the marker in the local server's data; null: they have never belonged to a cluster. */
+  readonly ownMarker: () => Promise<Token | null>;
 }
 
 /** @throws StorageError, AgentError when the directory belongs to another node, cluster or server. */
@@ -62,15 +65,20 @@ export async function establishIdentity(options: IdentityOptions): Promise<Ident
       nodeName: config.nodeId,
       systemIdentifier: config.server.systemIdentifier,
     });
-    if (meta.raftId !== 0) return withStorage(options, meta, []);
+    if (meta.raftId !== 0) return reopen(options, meta);
     const info = await findCluster(options);
     checkCluster(config, meta, info);
     return register(options, meta, info);
   }
   if (config.bootstrap) {
     const found = await askAll(options);
-    if (found.length === 0) return bootstrap(options);
-    options.log.warning("pg_replica.bootstrap is on, but a peer knows a cluster already: joining that one");
+    const marker = found.length === 0 ? await options.ownMarker() : null;
+    if (found.length === 0 && marker === null) return bootstrap(options);
+    options.log.warning(
+      marker === null
+        ? "pg_replica.bootstrap is on, but a peer knows a cluster already: joining that one"
+        : `pg_replica.bootstrap is on, but the data of this server belong to a cluster already (token ${formatToken(marker)}), which may have another primary: waiting for a peer that knows it. To make a new cluster of these data, remove standby.signal, start the server with PG_REPLICA_DISABLE=1 and run DROP EXTENSION pg_replica`,
+    );
   }
   const info = await findCluster(options);
   const fresh = newMeta(config, info.clusterId, 0);
@@ -78,6 +86,19 @@ export async function establishIdentity(options: IdentityOptions): Promise<Ident
   checkCluster(config, fresh, info);
   await formatStateDir(config.stateDir, fresh);
   return register(options, fresh, info);
+}
+
+/**
+ * A node that stopped between its registration and the first entries of the log knows nobody: the leader would write to
+ * it and never get an answer. It asks its peers who they are.
+ */
+async function reopen(options: IdentityOptions, meta: Meta): Promise<Identity> {
+  const identity = await withStorage(options, meta, []);
+  const { snapshot, hardState } = identity.storage.initial;
+  if (snapshot.index > 0 || hardState.commit > 0) return identity;
+  const info = await findCluster(options);
+  checkCluster(options.config, meta, info);
+  return { ...identity, knownPeers: info.members };
 }
 
 /** This node as a member: what the others need to reach it. */
