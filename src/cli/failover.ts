@@ -20,6 +20,7 @@ export interface FailoverOptions extends ChangeOptions {
 }
 
 const pollMs = 100;
+const pauseDeadlineMs = 10_000;
 
 export async function runFailover(agent: AgentClient, options: FailoverOptions, terminal: Terminal): Promise<void> {
   const before = await readView(agent);
@@ -32,14 +33,39 @@ export async function runFailover(agent: AgentClient, options: FailoverOptions, 
     return;
   }
   await confirm(terminal, what, options.yes);
-  const started = await agent.call("failover", {
+  const args = {
     ...(options.candidate === null ? {} : { target: options.candidate }),
     allow_data_loss: options.allowDataLoss,
-  });
+  };
+  const asked = async () => (await readView(agent)).history.some((entry) => isRequest(entry, before));
+  const started = await propose(agent, "failover", args, options.deadlineMs, asked);
   terminal.note(String(started));
   const after = await waitForPrimary(agent, before, options);
   for (const line of timeline(before, after)) terminal.print(line);
   terminal.print(`${after.primary} is the primary (token ${tokenText(after.token)})`);
+}
+
+function isRequest(entry: NodeView["history"][number], before: NodeView): boolean {
+  return entry.index > lastIndex(before) && (entry.kind === "handover" || entry.kind === "begin");
+}
+
+/** While the nodes change their leader a request may get lost: it is made again unless it was carried out. */
+async function propose(
+  agent: AgentClient,
+  command: string,
+  args: Readonly<Record<string, unknown>>,
+  deadlineMs: number,
+  isDone: () => Promise<boolean>,
+): Promise<unknown> {
+  for (const untilMs = performance.now() + deadlineMs; ; await delay(pollMs)) {
+    try {
+      return await agent.call(command, args);
+    } catch (error) {
+      const lost = error instanceof CliError && (error.code === "lost" || error.code === "no-leader");
+      if (!lost || performance.now() >= untilMs) throw error;
+      if (await isDone()) return "it is under way";
+    }
+  }
 }
 
 function checkRequest(view: NodeView, options: FailoverOptions): void {
@@ -132,5 +158,15 @@ export async function runPause(
     return;
   }
   await confirm(terminal, what, options.yes);
-  terminal.print(String(await agent.call(paused ? "pause" : "resume")));
+  terminal.print(
+    String(
+      await propose(
+        agent,
+        paused ? "pause" : "resume",
+        {},
+        pauseDeadlineMs,
+        async () => (await readView(agent)).paused === paused,
+      ),
+    ),
+  );
 }
