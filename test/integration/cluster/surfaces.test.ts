@@ -56,13 +56,13 @@ underLoad("a paused cluster does not fail over by itself, a resumed one does", a
   await settle(load, "unreplicated");
 });
 
-/** Gossip is a moment old: what the agents know of each other is waited for, what they say of themselves is not. */
+/** What the agents hear of each other is a moment old and is waited for; what they say of themselves is not. */
 async function expectSurfaces(cluster: DemoCluster, at: Standing): Promise<void> {
   await cluster.waitFor(
-    "every node to show every member as it is",
+    "every node to know every member, the leader and the promotion as they are",
     async () => {
       for (const name of names(cluster)) {
-        const problem = await membersProblem(cluster, name, at);
+        const problem = await knowledgeProblem(cluster, name, at);
         if (problem !== null) return `${name}: ${problem}`;
       }
       return true;
@@ -77,30 +77,33 @@ async function expectSurfaces(cluster: DemoCluster, at: Standing): Promise<void>
   await expectMultiHost(cluster, at);
 }
 
-async function membersProblem(cluster: DemoCluster, name: string, at: Standing): Promise<string | null> {
-  const rows = await ask<{
-    node_id: string;
-    port: number;
-    role: string;
-    state: string;
-    timeline: number;
-    recent: boolean;
-  }>(
+async function knowledgeProblem(cluster: DemoCluster, name: string, at: Standing): Promise<string | null> {
+  const members = await ask(
     cluster,
     name,
-    `SELECT node_id, port, role, state, timeline, last_seen BETWEEN now() - interval '10 s' AND now() + interval '1 s' AS recent
+    `SELECT node_id, port, role, state, timeline,
+            last_seen BETWEEN now() - interval '10 s' AND now() + interval '1 s' AS recent
      FROM pg_replica.members() ORDER BY node_id`,
   );
-  const wanted = names(cluster).map((node_id) => ({
-    node_id,
-    port: cluster.node(node_id).port,
-    role: node_id === at.primary ? "primary" : "standby",
-    state: node_id === at.primary ? "running" : "streaming",
-    timeline: at.timeline,
-    recent: true,
-  }));
-  const seen = JSON.stringify(rows);
-  return seen === JSON.stringify(wanted) ? null : `members() gives ${seen}`;
+  const [decided] = await ask(
+    cluster,
+    name,
+    `SELECT (SELECT leader FROM pg_replica.status()),
+            (SELECT token FROM pg_replica.history() WHERE kind = 'opened' ORDER BY index DESC LIMIT 1) AS opened`,
+  );
+  const wanted = {
+    members: names(cluster).map((node_id) => ({
+      node_id,
+      port: cluster.node(node_id).port,
+      role: node_id === at.primary ? "primary" : "standby",
+      state: node_id === at.primary ? "running" : "streaming",
+      timeline: at.timeline,
+      recent: true,
+    })),
+    decided: { leader: at.primary, opened: at.token },
+  };
+  const seen = JSON.stringify({ members, decided });
+  return seen === JSON.stringify(wanted) ? null : `it knows ${seen}`;
 }
 
 async function expectSql(cluster: DemoCluster, name: string, at: Standing): Promise<void> {
