@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { appendFile, chown, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -39,6 +39,7 @@ export class BarePair {
   readonly #password = randomBytes(18).toString("base64url");
   readonly #servers: readonly [BareServer, BareServer];
   #primary = 0;
+  #stopped = false;
 
   private constructor(options: BarePairOptions, ports: readonly number[]) {
     this.#options = options;
@@ -51,11 +52,14 @@ export class BarePair {
     this.#servers = [server("bare1", 0), server("bare2", 1)];
   }
 
+  /** Nothing is made before `start()`. */
+  static async prepare(options: BarePairOptions): Promise<BarePair> {
+    return new BarePair(options, await freePorts(2));
+  }
+
   /** Resolves when the standby streams. */
-  static async start(options: BarePairOptions): Promise<BarePair> {
-    const pair = new BarePair(options, await freePorts(2));
-    await pair.#make();
-    return pair;
+  async start(): Promise<void> {
+    await this.#make();
   }
 
   get primary(): BareServer {
@@ -123,6 +127,7 @@ export class BarePair {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
     for (const server of this.#servers) server.process?.kill("SIGQUIT");
     for (const server of this.#servers) await this.#ended(server);
   }
@@ -158,12 +163,16 @@ export class BarePair {
   }
 
   async #launch(server: BareServer): Promise<void> {
+    if (this.#stopped) throw new Error("the servers have been stopped");
     const log = openSync(join(this.#options.directory, `${server.name}.log`), "a", 0o600);
     const args = ["-D", server.pgdata, "-p", String(server.port)];
     const child = spawn(join(this.#options.bindir, "postgres"), args, {
+      // Its own group: Ctrl-C is for the bench, which stops the servers itself.
+      detached: true,
       stdio: ["ignore", log, log],
       ...(this.#account ?? {}),
     });
+    closeSync(log);
     server.process = child;
     child.on("exit", () => {
       if (server.process === child) server.process = null;

@@ -88,20 +88,34 @@ function kindsOf(wanted: readonly Cause[]): readonly Kind[] {
 
 async function measure(options: Options, directory: string): Promise<ReadonlyMap<Kind, Summary>> {
   const cluster = await makeCluster(options, join(directory, "c"));
-  let pair: BarePair | null = null;
-  try {
+  const pair = await BarePair.prepare({ directory: join(directory, "b"), bindir: options.bindir, settings });
+  const run = async () => {
     note("making a cluster of three nodes");
     await cluster.start();
     const primary = await cluster.waitForPrimary(cluster.nodes.map((node) => node.name));
     await prepareTable(serverConfig(cluster, primary), table);
     note("making a primary and a standby without pg_replica");
-    pair = await BarePair.start({ directory: join(directory, "b"), bindir: options.bindir, settings });
+    await pair.start();
     await prepareTable(pair.config(pair.primary), table);
-    return await runRounds(options, cluster, pair);
+    return runRounds(options, cluster, pair);
+  };
+  try {
+    return await unlessStopped(run());
   } finally {
-    await pair?.stop();
+    await pair.stop();
     await cluster.stop();
   }
+}
+
+/** Ctrl-C ends the measurement, and what it started ends with it. */
+async function unlessStopped<T>(work: Promise<T>): Promise<T> {
+  const stopped = new Promise<never>((_, reject) => {
+    const stop = () => reject(new Error("stopped"));
+    process.once("SIGINT", stop).once("SIGTERM", stop);
+  });
+  // What fails after that has been stopped is no news.
+  work.catch(() => undefined);
+  return Promise.race([work, stopped]);
 }
 
 async function runRounds(options: Options, cluster: DemoCluster, pair: BarePair): Promise<ReadonlyMap<Kind, Summary>> {
@@ -209,11 +223,9 @@ async function main(): Promise<number> {
 }
 
 main().then(
-  (code) => {
-    process.exitCode = code;
-  },
+  (code) => process.exit(code),
   (error: unknown) => {
     console.error(`failover: ${describeError(error)}`);
-    process.exitCode = 2;
+    process.exit(2);
   },
 );
