@@ -409,7 +409,11 @@ shut_down(Supervisor *supervisor)
 	/* The end of fd 3 is the real message; shutdown of the server never waits for the agent. */
 	agent_process_send(&supervisor->agent, agent_message_shutdown());
 	agent_process_hang_up(&supervisor->agent);
-	proc_exit(0);
+	/*
+	 * Not 0: somebody may have sent SIGTERM to this worker alone, and the postmaster would never start it again. When
+	 * the server is stopping, no worker is started again in either case.
+	 */
+	proc_exit(1);
 }
 
 static void

@@ -44,7 +44,7 @@ const noToken = "0.0";
 /** SQLSTATE of what the fence refuses. */
 const fencedState = "25006";
 /** How long a server may take to stop before it is stopped at once. */
-const stopPatienceMs = 15_000;
+const stopPatienceMs = 60_000;
 /** How long a standby may fail to stream before the primary's lack of WAL is taken for the cause. */
 const patienceMs = 5000;
 
