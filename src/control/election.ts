@@ -126,8 +126,13 @@ function stragglers(input: LeaderInput): string | null {
 }
 
 function plannedTarget(input: LeaderInput, recruit: Recruit, waitedMs: Millis): string | null {
-  if (recruit.reason !== "switchover" || waitedMs > plannedLimitMs(input.state.leaseMs)) return null;
   const target = recruit.target === null ? undefined : memberById(input.state, recruit.target);
+  if (target === undefined || input.reports.get(target.id)?.kind === "position") return null;
+  // Begun because the old primary was restarted while paused: as long as that lasts, nobody else is promoted.
+  if (input.state.paused && recruit.reason === "released") {
+    return `automatic failover is paused; waiting for ${target.name}, the last primary`;
+  }
+  if (recruit.reason !== "switchover" || waitedMs > plannedLimitMs(input.state.leaseMs)) return null;
   if (!isElectable(target) || !isActive(input, target.id) || input.reports.has(target.id)) return null;
   return `waiting for ${target.name}, the target of the switchover`;
 }

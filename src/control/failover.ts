@@ -37,6 +37,20 @@ export const failoverTable: readonly FailoverRow[] = [
     act: (input) => (isReleased(input.state) && input.state.handover !== null ? beginSwitchover(input) : null),
   },
   {
+    name: "restarted while paused",
+    phases: ["steady"],
+    when: "paused, the holder has released its lease, and its server is heard of as a standby again",
+    act: (input) =>
+      input.state.paused && isReleased(input.state) && isHolderBack(input)
+        ? begin(
+            input,
+            "released",
+            `Node ${holderName(input)} was restarted while automatic failover is paused: it becomes primary again.`,
+            currentHolder(input.state),
+          )
+        : null,
+  },
+  {
     name: "released",
     phases: ["steady"],
     when: "the holder has released its lease",
@@ -185,9 +199,16 @@ function automatic(input: LeaderInput, reason: FailoverReason, text: string): Le
   return input.state.paused ? null : begin(input, reason, text);
 }
 
-function begin(input: LeaderInput, reason: FailoverReason, text: string): LeaderAction {
+function begin(input: LeaderInput, reason: FailoverReason, text: string, target: NodeId | null = null): LeaderAction {
   const from = input.state.current;
-  return propose({ type: "begin", from, reason, target: null, waitLsn: null, allowDataLoss: false, text });
+  return propose({ type: "begin", from, reason, target, waitLsn: null, allowDataLoss: false, text });
+}
+
+/** A restart for maintenance: nobody else is promoted, so it is no failover that `pause` should stop. */
+function isHolderBack(input: LeaderInput): boolean {
+  const holder = currentHolder(input.state);
+  if (holder === null || !heardWithin(input, holder, input.state.leaseMs)) return false;
+  return input.gossip.get(holder)?.gossip.role === "standby";
 }
 
 function beginSwitchover(input: LeaderInput): LeaderAction {

@@ -381,3 +381,21 @@ test("the grant goes out right behind the promotion when no earlier lease can be
   assert.equal(promotes(free), 2);
   assert.deepEqual("next" in free && free.next, { type: "grant", token: cluster.state.current });
 });
+
+test("a primary that is restarted while paused becomes primary again, and nobody else does", () => {
+  const cluster = steadyCluster();
+  cluster.apply({ type: "pause", paused: true });
+  release(cluster, cluster.first, "0/100");
+  const heardOf = (role: "stopped" | "standby") => ({
+    gossip: new Map([[1, { receivedAtMs: 100_000, gossip: gossip(1, { role }) }]]),
+  });
+  waits(decideLeader(leaderInput(cluster.state)), /^$/);
+  waits(decideLeader(leaderInput(cluster.state, heardOf("stopped"))), /^$/);
+  const command = proposed(decideLeader(leaderInput(cluster.state, heardOf("standby"))));
+  assert.ok(command.type === "begin" && command.reason === "released" && command.target === 1);
+  cluster.apply(command);
+  const others = { reports: reports({ 2: position(), 3: position() }), firstReportMs: 0, phaseSinceMs: 0 };
+  waits(decideLeader(leaderInput(cluster.state, others)), /automatic failover is paused; waiting for a/);
+  const all = { ...others, reports: reports({ 1: position({ wasHolder: true }), 2: position(), 3: position() }) };
+  assert.equal(promotes(decideLeader(leaderInput(cluster.state, all))), 1);
+});
