@@ -191,6 +191,23 @@ describe("supervisor: the conversation on fd 3", () => {
 });
 
 describe("supervisor: ends", () => {
+  it("ended alone, it is started again by the postmaster and finds the lease word as it was", async () => {
+    const server = await started();
+    try {
+      await server.message("config");
+      await server.ask({ type: "token", token: "4.1" });
+      const first = agentPid(server);
+      const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${first}/status`, "utf8"))?.[1]);
+      process.kill(parent, "SIGTERM");
+      await until("another agent", () => agentPid(server) !== first);
+      assert.equal(processIsAlive(server.postmasterPid()), true);
+      const word = await server.ask({ type: "token", token: "3.9" });
+      assert.equal(word.token, "4.1", "an older token is refused");
+    } finally {
+      await server.destroy();
+    }
+  });
+
   it("a fast stop sends shutdown, ends fd 3, and does not wait for a frozen agent", async () => {
     const server = await started();
     try {
