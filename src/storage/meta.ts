@@ -154,7 +154,7 @@ export async function refuseCopy(dir: string): Promise<void> {
     "STORAGE_FOREIGN",
     path,
     `this state directory is a copy or was restored: the node's own one was inode ${made}, this one is inode ${found}, and a node's identity must not be used twice`,
-    'If the original still exists, do not start this copy; make another node with "pg_replica join". If it is gone, set pg_replica.bootstrap = off and remove this state directory (not the data directory): the node registers under a new id when it starts.',
+    'If the original still exists, do not start this copy; make another node with "pg_replica join". If it is gone, remove this state directory (not the data directory): the node registers under a new id when it starts.',
   );
 }
 
