@@ -57,12 +57,12 @@ underLoad("killing the agents on both standbys, one after the other, costs nothi
 underLoad("killing the agent of a Raft leader that is not the primary costs nothing", async (cluster, load) => {
   const before = await standing(cluster);
   const primary = cluster.node(before.primary);
-  // While the primary's agent restarts, a standby's is elected; it is killed before it hands leadership back.
-  primary.killAgent();
+  // A standby's agent leads only while the primary's is away: that one is kept away until it does.
   let leader: DemoNode | null = null;
   await cluster.waitFor(
     "a standby's agent to be the Raft leader",
     async () => {
+      if (primary.agentPid() !== null) primary.killAgent();
       for (const node of cluster.nodes) {
         if (node === primary) continue;
         const { leader: name, self } = await node.view();
