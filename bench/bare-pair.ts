@@ -11,7 +11,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import pg from "pg";
 import { withClient } from "../src/cli/cluster-writer.js";
-import { type Account, freePorts, serverAccount } from "../src/cli/demo-cluster.js";
+import { type Account, serverAccount } from "../src/cli/demo-cluster.js";
+import { freePorts } from "../src/cli/free-ports.js";
 import { waitForShutdownCheckpoint } from "../src/postgres/index.js";
 
 export interface BarePairOptions {

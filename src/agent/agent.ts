@@ -35,6 +35,9 @@ const lingerMs = 3000;
 /** How long the next agent waits for that. */
 const lockWaitMs = 10_000;
 const slotsEveryMs = 3000;
+const supervisorGoneMs = 1000;
+/** A fast shutdown waits for the standbys and writes a checkpoint. */
+const supervisorGoneStoppingMs = 120_000;
 
 type PeerGossip = { readonly receivedAtMs: number; readonly gossip: Gossip };
 
@@ -130,10 +133,12 @@ export class Agent {
 
   supervisorGone(): void {
     if (this.#ending) return;
-    // The server ends its other processes when the worker dies; the postmaster's own end is what counts.
+    // In a server that stops, or that crashes, the postmaster's own end comes next, and that is what counts. A worker that
+    // ended alone is started again after a second, and its agent needs this one's place.
+    const patienceMs = this.#stopping ? supervisorGoneStoppingMs : supervisorGoneMs;
     setTimeout(() => {
       if (!this.#ending) this.#end(1, "the supervisor is gone and the postmaster is not");
-    }, 10_000).unref();
+    }, patienceMs).unref();
   }
 
   /** The postmaster is gone: give the lease back if it is sure that nobody writes any more, hand over, and end. */

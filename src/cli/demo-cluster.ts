@@ -6,13 +6,13 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { chown, mkdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { MemberView, NodeView } from "../control/types.js";
 import { findAgent, readView } from "./agent-client.js";
 import { findBindir } from "./bindir.js";
 import { CliError, describeError, exitCodes } from "./errors.js";
+import { freePorts } from "./free-ports.js";
 
 export interface DemoOptions {
   /** Empty or new; short, since it holds Unix sockets. */
@@ -486,23 +486,6 @@ export function serverAccount(): Account | null {
       { cause: error },
     );
   }
-}
-
-/** Held all at once, so that they differ. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve, reject) => {
-        server.once("error", reject);
-        server.listen(0, "127.0.0.1", resolve);
-      });
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 interface FoundProcess {

@@ -136,16 +136,16 @@ export const failoverTable: readonly FailoverRow[] = [
       input.mayGrant.ok && input.state.current !== null ? propose({ type: "grant", token: input.state.current }) : null,
   },
   {
-    name: "transfer",
-    phases: ["steady"],
-    when: "the holder renews, is a caught-up voter and not the leader",
-    act: transfer,
-  },
-  {
     name: "membership",
     phases: everyPhase,
     when: "the Raft configuration differs from the members, or a learner has caught up",
     act: membershipChange,
+  },
+  {
+    name: "transfer",
+    phases: ["steady"],
+    when: "the holder renews, is a caught-up voter and not the leader",
+    act: transfer,
   },
   {
     name: "wait for reports",

@@ -3,12 +3,14 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createDemoCluster, type DemoCluster } from "../../../src/cli/demo-cluster.js";
+import { freePort } from "../../../src/cli/free-ports.js";
 import { writeNodeConfiguration } from "../../../src/postgres/configuration.js";
+
+export { freePort };
 
 const asRoot = process.getuid?.() === 0;
 
@@ -181,14 +183,6 @@ function runs(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Every file with its mode, owner and contents; a missing directory has none. `lock` says who looked last. */

@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
+import { freePort } from "../../../src/cli/free-ports.js";
 
 const run = promisify(execFile);
 const isRoot = process.getuid?.() === 0;
@@ -55,15 +56,6 @@ export async function until<T>(what: string, look: () => T | undefined | false, 
     if (performance.now() > deadline) throw new Error(`not seen within ${deadlineMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 let template: string | undefined;

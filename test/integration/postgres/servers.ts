@@ -1,10 +1,10 @@
 /** Real PostgreSQL servers for the tests of this folder: temporary folders, free ports, nothing left running. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
+import { freePort } from "../../../src/cli/free-ports.js";
 import { createLocalServer, type Deadlines } from "../../../src/postgres/local-server.js";
 import type { LocalServer } from "../../../src/postgres/types.js";
 
@@ -27,15 +27,6 @@ export function runTool(name: string, args: readonly string[]): string {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "pipe"],
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no free port");
-  return address.port;
 }
 
 /** Polls a condition; the message at the deadline says what was missing. */

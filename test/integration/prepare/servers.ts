@@ -1,12 +1,12 @@
 // Real PostgreSQL servers for the tests of the offline tools: as root they run as the user postgres.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
+import { freePort } from "../../../src/cli/free-ports.js";
 import type { RejoinIntent } from "../../../src/postgres/types.js";
 import type { DriverInput } from "./driver.js";
 
@@ -32,15 +32,6 @@ export function run(program: string, args: readonly string[]): string {
   const result = spawnSync(join(bindir, program), args, { ...user, cwd: "/", env: { ...process.env, LC_ALL: "C" } });
   if (result.status !== 0) throw new Error(`${program} ${args.join(" ")}: ${result.stderr}${result.stdout}`);
   return result.stdout.toString();
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }
 
 export async function until<T>(what: string, look: () => Promise<T | null | false>, timeoutMs = 30_000): Promise<T> {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createServer, type Server } from "node:net";
 import { after, before, test } from "node:test";
+import { freePort } from "../../../src/cli/free-ports.js";
 import { HttpServerError } from "../../../src/http/errors.js";
 import { createHttpServer } from "../../../src/http/server.js";
 import { primaryView } from "./fake-view.js";
@@ -16,16 +17,6 @@ before(async () => {
   takenPort = address.port;
 });
 after(() => new Promise((resolve) => blocker.close(resolve)));
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  assert.ok(address !== null && typeof address === "object");
-  await new Promise((resolve) => server.close(resolve));
-  return address.port;
-}
 
 test("a port in use is refused with the setting's name", async () => {
   const server = createHttpServer({

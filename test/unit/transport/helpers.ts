@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { connect, createServer, type Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { freePort } from "../../../src/cli/free-ports.js";
 import type { Message } from "../../../src/raft/types.js";
 import { createTransport, type Tuning } from "../../../src/transport/index.js";
 import type {
@@ -13,16 +14,7 @@ import type {
   TransportOptions,
 } from "../../../src/transport/types.js";
 
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}
+export { freePort };
 
 /** Waits for a condition; the deadline only bounds a failing test. */
 export async function until(what: string, condition: () => boolean): Promise<void> {
