@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { endianness } from "node:os";
 import { join } from "node:path";
-import { crc32c } from "./crc32c.js";
+import { formatLsn } from "../control/lsn.js";
+import { crc32c } from "../storage/crc32c.js";
 import type { ControlFile } from "./types.js";
 
 export class ControlFileError extends Error {
@@ -99,16 +100,4 @@ export function parseControlFile(bytes: Buffer, path: string): ControlFileDetail
     walSegmentBytes: int32(228),
     dataChecksums: int32(252) !== 0,
   };
-}
-
-/** PostgreSQL's notation: high and low half in hexadecimal. */
-export function formatLsn(lsn: bigint): string {
-  return `${(lsn >> 32n).toString(16).toUpperCase()}/${(lsn & 0xffffffffn).toString(16).toUpperCase()}`;
-}
-
-/** @throws TypeError for text that is no LSN. */
-export function parseLsn(text: string): bigint {
-  const match = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/.exec(text);
-  if (match === null) throw new TypeError(`"${text}" is not a WAL position`);
-  return (BigInt(`0x${match[1]}`) << 32n) | BigInt(`0x${match[2]}`);
 }

@@ -1,8 +1,9 @@
 /** The local server as a process: stopping it, and knowing from its files when it has stopped. */
 import { closeSync, openSync, readFileSync, readlinkSync, readSync, realpathSync } from "node:fs";
 import { join } from "node:path";
+import { formatLsn, parseLsn } from "../control/lsn.js";
 import type { Lsn } from "../control/types.js";
-import { ControlFileError, formatLsn, parseLsn, readControlFile } from "./control-file.js";
+import { ControlFileError, readControlFile } from "./control-file.js";
 import { Deadline, sleep } from "./deadline.js";
 import { messageOf, ServerError } from "./errors.js";
 

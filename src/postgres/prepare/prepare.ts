@@ -14,8 +14,9 @@
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { parseLsn } from "../../control/lsn.js";
 import { clearPrimaryConninfo, lastConfigFile } from "../configuration.js";
-import { type ControlFileDetails, ControlFileError, parseLsn, readControlFile } from "../control-file.js";
+import { type ControlFileDetails, ControlFileError, readControlFile } from "../control-file.js";
 import { fsyncDirectory, readFileIfThere, removeFileDurably, replaceFileDurably } from "../durable-file.js";
 import { type Bytes, runBaseBackup, runRewind, runSingleUserRecovery, ToolError, type ToolOptions } from "../tools.js";
 import type { RejoinIntent } from "../types.js";

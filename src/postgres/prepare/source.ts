@@ -1,8 +1,8 @@
 /** Finding the server to rewind against or to copy from, and being sure that it is the right one. */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
+import { parseLsn } from "../../control/lsn.js";
 import { describeConninfo, expandHosts, toClientConfig } from "../conninfo.js";
-import { parseLsn } from "../control-file.js";
 import type { RejoinIntent } from "../types.js";
 import { PrepareError } from "./errors.js";
 
