@@ -161,7 +161,7 @@ describe("a standby that is behind the fork", () => {
 
   it("is rebuilt when it was killed: crash recovery would write WAL that pg_rewind takes for the primary's", async () => {
     const [primary, standby] = await roles();
-    standby.killPostmaster();
+    await standby.killPostmaster();
     await newTimeline(primary);
     await standby.ask(primary);
     const result = await standby.prepare();

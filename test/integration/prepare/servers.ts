@@ -108,7 +108,13 @@ export class Server {
   }
 
   start(): void {
-    run("pg_ctl", ["-D", this.pgdata, "-w", "-s", "-l", join(this.directory, `${this.name}.log`), "start"]);
+    const log = join(this.directory, `${this.name}.log`);
+    try {
+      run("pg_ctl", ["-D", this.pgdata, "-w", "-s", "-l", log, "start"]);
+    } catch (error) {
+      const tail = readFileSync(log, "utf8").split("\n").slice(-20).join("\n");
+      throw new Error(`${error instanceof Error ? error.message : String(error)}\n${tail}`);
+    }
   }
 
   stop(mode = "fast"): void {
@@ -119,8 +125,14 @@ export class Server {
     return spawnSync(join(bindir, "pg_ctl"), ["-D", this.pgdata, "status"], { ...user, cwd: "/" }).status === 0;
   }
 
-  killPostmaster(): void {
-    process.kill(Number(readFileSync(join(this.pgdata, "postmaster.pid"), "utf8").split("\n")[0]), "SIGKILL");
+  /** Until init has reaped it: as long as its process id is there, it keeps the lock of its socket. */
+  async killPostmaster(): Promise<void> {
+    const pid = Number(readFileSync(join(this.pgdata, "postmaster.pid"), "utf8").split("\n")[0]);
+    process.kill(pid, "SIGKILL");
+    await until(
+      `process ${pid} of the killed server ${this.name} to be reaped`,
+      async () => !existsSync(`/proc/${pid}`),
+    );
   }
 
   async query(sql: string): Promise<Array<Record<string, unknown>>> {
@@ -218,7 +230,7 @@ export async function diverge(old: Server, next: Server, round: string): Promise
   next.stop();
   await old.query("INSERT INTO spaced SELECT 1 FROM generate_series(1, 100)");
   await old.query(`INSERT INTO mark SELECT 'lost ${round} ' || n FROM generate_series(1, 200) n`);
-  old.killPostmaster();
+  await old.killPostmaster();
   next.start();
   await next.promote();
   await next.query(`INSERT INTO mark SELECT 'kept ${round} ' || n FROM generate_series(1, 200) n`);
