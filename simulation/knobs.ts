@@ -67,7 +67,7 @@ export interface Knobs {
   readonly maxUncommittedBytes: number;
 }
 
-/** The rate bound of raft-reference 4.4. */
+/** The bound of clock rates (docs/protocol.md section 4). */
 const rho = 0.01;
 const never = Number.POSITIVE_INFINITY;
 

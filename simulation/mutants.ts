@@ -1,6 +1,6 @@
 /**
  * The bug zoo: known ways to get consensus or the lease wrong, each put around the sound core from outside. A checker
- * that never saw a bug proves nothing; these show that it sees the ones the field has had (raft-reference 1 and 4.3).
+ * that never saw a bug proves nothing; these show that it sees the ones the field has had.
  */
 import { createRaftNode } from "../src/raft/index.js";
 import type { Message, RaftNode, RaftOptions, Ready } from "../src/raft/types.js";

@@ -1,5 +1,5 @@
 /**
- * The Raft invariants of raft-reference 3.3, looked at after every event. Everything is incremental: each entry is
+ * The Raft invariants, looked at after every event. Everything is incremental: each entry is
  * compared once with global tables when it becomes durable and once when it is applied, never a whole log.
  */
 import type { Configuration, Entry, Message, NodeId, Ready, Snapshot, Status } from "../src/raft/types.js";

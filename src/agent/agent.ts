@@ -659,7 +659,7 @@ export class Agent {
 
   /**
    * Up to where a member certainly needs nothing more from this node. For the primary that is this node's own restart
-   * point: a rewind of the primary, should it lose, starts from the last common checkpoint (postgres-mechanics 1).
+   * point: a rewind of the primary, should it lose, starts from the last common checkpoint.
    */
   #confirmedLsn(id: NodeId): string | null {
     const gossip = this.#gossip.get(id)?.gossip;

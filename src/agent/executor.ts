@@ -354,7 +354,7 @@ export class Executor {
     this.#options.sendReport(token, report);
   }
 
-  /** Durable before anything is ended: an agent that restarts here follows nothing older (failover-model answer 8). */
+  /** Durable before anything is ended: an agent that restarts here follows nothing older (docs/protocol.md section 7). */
   async #recordedPledge(token: Token, waitLsn: Lsn | null): Promise<PledgeResult> {
     const recorded = this.#save({ pledge: formatToken(token) });
     // Its error comes out below, also when the server's own comes first.

@@ -1,5 +1,5 @@
 /**
- * Who this node is: finds or makes the identity in the state directory before anything else happens (DESIGN D4, D12).
+ * Who this node is: finds or makes the identity in the state directory before anything else happens (docs/DECISIONS.md D4, D12).
  *
  *   formatted, id known        -> go on
  *   formatted by `join`        -> register with the cluster, get an id

@@ -1,5 +1,5 @@
 /**
- * The holder's side of the primary lease (raft-reference 4.2): takes a stamp from the supervisor, sends it with a
+ * The holder's side of the primary lease (docs/protocol.md section 4): takes a stamp from the supervisor, sends it with a
  * renewal to the Raft leader, and hands the confirmed stamp back to the supervisor, which alone moves the deadline.
  *
  *   stamp (C, BOOTTIME) -> renew -> leader: quorum round -> renewed -> supervisor: deadline = stamp + D

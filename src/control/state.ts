@@ -9,7 +9,7 @@ import type { Command, ControlState, HistoryEntry, Member, Outcome, Phase, Token
 
 const historyKept = 200;
 const promotionsKept = 64;
-/** Shortest lease that may be committed (DESIGN D6). */
+/** Shortest lease that may be committed (docs/DECISIONS.md D6). */
 const minimumLeaseMs = 500;
 
 interface Place {

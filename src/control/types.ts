@@ -188,7 +188,7 @@ export type Outcome =
   | { readonly ok: true; readonly nodeId?: NodeId; readonly token?: Token }
   | { readonly ok: false; readonly code: string; readonly message: string };
 
-/** What each node says about itself, several times a lease, to every other (LSN gossip, SEED 2.1). */
+/** What each node says about itself, several times a lease, to every other (LSN gossip). */
 export interface Gossip {
   readonly id: NodeId;
   readonly name: string;

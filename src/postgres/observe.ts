@@ -5,7 +5,7 @@ import { newestTimelineSql, type ReplayTimeline, type TimelineHint } from "./rep
 import type { Row, Session, Statements } from "./session.js";
 import type { ServerObservation } from "./types.js";
 
-/** The extension forces these; a configured other value leaves `pending_restart` true for ever (mechanics 4). */
+/** The extension forces these; a configured other value leaves `pending_restart` true for ever. */
 const forcedSettings = ["restart_after_crash", "hot_standby", "wal_log_hints", "wal_retrieve_retry_interval"];
 
 /** The startup process waits at the end of everything that it could find. A receiver or its request excludes it. */

@@ -1,5 +1,5 @@
 /**
- * When streaming has ended for good and replay is finished: the proof of postgres-mechanics 2, as a pure function of
+ * When streaming has ended for good and replay is finished: the proof, as a pure function of
  * what was seen, look after look.
  *
  * A. The startup process has read the configuration without an upstream: it can not ask for a receiver with the old

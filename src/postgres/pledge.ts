@@ -1,4 +1,4 @@
-/** Ends streaming for good, proves it, and reports the position that results (postgres-mechanics 2). */
+/** Ends streaming for good, proves it, and reports the position that results. */
 import type { Lsn } from "../control/types.js";
 import { alterSystem, reload, resetSystem } from "./configure.js";
 import { Deadline, sleep } from "./deadline.js";

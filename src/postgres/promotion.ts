@@ -6,7 +6,7 @@ import type { Session } from "./session.js";
 
 /**
  * The request is repeated: a startup process that has just lost its receiver takes the one signal for the other and
- * sleeps its retry interval without looking (postgres-mechanics 4).
+ * sleeps its retry interval without looking.
  */
 const kickMs = 20;
 /** How often it is looked at whether recovery has ended: every millisecond of it is a part of the outage. */

@@ -1,4 +1,4 @@
-/** Physical slots for the other members, on every electable node (failover-reference 4.8 rule 21, mechanics 5). */
+/** Physical slots for the other members, on every electable node. */
 import type { Lsn } from "../control/types.js";
 import { ServerError } from "./errors.js";
 import type { Row, Session, Statements } from "./session.js";

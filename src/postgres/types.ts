@@ -53,7 +53,7 @@ export interface PledgeResult {
 export interface LocalServer {
   observe(): Promise<ServerObservation>;
   /**
-   * Ends streaming for good and proves it (postgres-mechanics 2): clears primary_conninfo and restore_command durably,
+   * Ends streaming for good and proves it: clears primary_conninfo and restore_command durably,
    * reload, SIGTERM to the receiver, waits for the startup process's own acknowledgement and for replay to be done.
    * With `waitLsn`, first waits (up to `waitMs`) until that position is replayed.
    * @throws ServerError with what was missing when `deadlineMs` passes.

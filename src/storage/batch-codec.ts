@@ -1,5 +1,5 @@
 /**
- * Bytes of one batch of `raft-log` (docs: docs/protocol.md, raft-reference rule 47). All integers little-endian.
+ * Bytes of one batch of `raft-log` (docs/raft-rules.md R47). All integers little-endian.
  *
  *   0  magic "PGRL"            28  first index (u64, 0: none)
  *   4  format version (u16)    36  newest sequence known to be synced (u64)

@@ -1,4 +1,4 @@
-/** The file `meta`: whose state directory this is (DESIGN D3, D4). */
+/** The file `meta`: whose state directory this is (docs/DECISIONS.md D3, D4). */
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";

@@ -34,7 +34,7 @@ export interface RaftStorage {
   close(): Promise<void>;
 }
 
-/** Small durable facts of the node beside Raft (failover-model answer 8): written and fsynced before they are acted on. */
+/** Small durable facts of the node beside Raft (docs/protocol.md section 7): written and fsynced before they are acted on. */
 export interface NodeState {
   readonly format: 1;
   /** The newest token this node has pledged: it follows or promotes nothing older. "0.0" when none. */

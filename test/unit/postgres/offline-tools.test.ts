@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { parseControlFile, readControlFile } from "../../../src/postgres/control-file.js";
-import { crc32c } from "../../../src/storage/crc32c.js";
 import { acquireToolLock } from "../../../src/postgres/prepare/lock.js";
 import { parseProgress, runTool, toolConnection } from "../../../src/postgres/tools.js";
+import { crc32c } from "../../../src/storage/crc32c.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pg_replica-tools-"));
 after(() => rmSync(directory, { recursive: true, force: true }));
