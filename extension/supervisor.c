@@ -34,7 +34,8 @@
 /* An agent that lived this long is not in a crash loop. */
 #define BACKOFF_RESET_NS (INT64CONST(10000) * NANOS_PER_MILLI)
 #define RENEW_MAX_MS (10 * 60 * 1000)
-#define ORPHAN_WAIT_MS 100
+/* A backend in the middle of an fsync ends only after it; waiting for it is cheaper than waiting for the lease. */
+#define ORPHAN_WAIT_MS 400
 /* How many stamps may be under way: a renewal takes one and an agent asks for about ten in a lease. */
 #define STAMPS_KEPT 256
 

@@ -34,6 +34,8 @@ import { agentVersion, buildGossip, buildView } from "./view.js";
 const lingerMs = 3000;
 /** How long the next agent waits for that. */
 const lockWaitMs = 10_000;
+/** A little more than the supervisor takes at most to see the orphans end. */
+const proofWaitMs = 1000;
 const slotsEveryMs = 3000;
 const supervisorGoneMs = 1000;
 /** A fast shutdown waits for the standbys and writes a checkpoint. */
@@ -202,7 +204,7 @@ export class Agent {
         return { sure: true, shutdownLsn, text: `${name} was shut down in good order at ${shutdownLsn}.` };
       }
     }
-    const until = monotonicMs() + 500;
+    const until = monotonicMs() + proofWaitMs;
     while (this.#backendsGone === null && monotonicMs() < until) await delay(2);
     return {
       sure: this.#backendsGone === true,
