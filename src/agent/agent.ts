@@ -271,7 +271,7 @@ export class Agent {
       onApplied: () => this.#applied(),
       onReadState: (readState) => this.#parts?.leader.roundConfirmed(readState),
       onFatal: (error) => this.#end(1, `the control plane of this node can not go on: ${describeError(error)}`),
-      tickIntervalMs: Math.min(50, Math.max(10, Math.floor(timings.heartbeatIntervalMs / 4))),
+      tickIntervalMs: tickIntervalMs(timings),
     });
     const leaseMs = () => (driver.state.leaseMs > 0 ? driver.state.leaseMs : initialLeaseMs);
     const submitter = new Submitter(selfId, config.nodeId, driver, () => this.#transport);
@@ -381,7 +381,7 @@ export class Agent {
   #startTimers(parts: Parts): void {
     const timings = leaseTimings(parts.leaseMs());
     const every = (ms: number, action: () => void) => this.#timers.push(setInterval(action, ms));
-    every(Math.min(50, Math.max(10, Math.floor(timings.heartbeatIntervalMs / 4))), () => {
+    every(tickIntervalMs(timings), () => {
       this.#noteLeader(parts);
       parts.leader.evaluate();
     });
@@ -753,6 +753,11 @@ interface Parts {
   readonly executor: Executor;
   readonly leader: LeaderLoop;
   readonly leaseMs: () => number;
+}
+
+/** Often enough for the heartbeat, and no more wake-ups than that needs. */
+function tickIntervalMs({ heartbeatIntervalMs }: ReturnType<typeof leaseTimings>): number {
+  return Math.min(50, Math.max(10, Math.floor(heartbeatIntervalMs / 4)));
 }
 
 function sorted(record: object): unknown {

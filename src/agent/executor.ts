@@ -54,7 +54,6 @@ export class Executor {
   #observation: ServerObservation | null = null;
   #running = false;
   #again = false;
-  #stopped = false;
   #serverGone = false;
   #pledgedFor: Token | null = null;
   #report: { readonly token: Token; readonly report: Report } | null = null;
@@ -99,7 +98,6 @@ export class Executor {
 
   /** Looks at the server and acts; a call while one is running makes it look once more afterwards. */
   kick(): void {
-    if (this.#stopped) return;
     if (this.#running) {
       this.#again = true;
       if (this.#stopWaiting !== null && this.#urgent() !== null) this.#stopWaiting();
@@ -135,10 +133,6 @@ export class Executor {
     if (this.#node.promotedUnder !== formatToken(token)) await this.#save({ promotedUnder: formatToken(token) });
   }
 
-  stop(): void {
-    this.#stopped = true;
-  }
-
   /** Sends the present report again (a new leader recruits from zero). */
   repeatReport(): void {
     if (this.#report !== null) this.#options.sendReport(this.#report.token, this.#report.report);
@@ -155,7 +149,7 @@ export class Executor {
 
   /** The committing health probe of an open primary; one at a time, its age is what counts. */
   probe(): void {
-    if (this.#probing || this.#serverGone || this.#stopped || !this.#options.lease.open) return;
+    if (this.#probing || this.#serverGone || !this.#options.lease.open) return;
     this.#probing = true;
     this.#options.server
       .probeCommit(this.#options.markerKey)

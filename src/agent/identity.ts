@@ -10,7 +10,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import * as v from "valibot";
-import { formatToken } from "../control/token.js";
+import { formatToken, splitAddress } from "../control/index.js";
 import type { AgentConfig, Member, Token } from "../control/types.js";
 import { parseConninfo } from "../postgres/conninfo.js";
 import { checkMeta, formatStateDir, openRaftStorage, readMeta, refuseCopy, writeMeta } from "../storage/index.js";
@@ -285,9 +285,4 @@ async function ask(
   } catch (error) {
     return { ok: false, why: describeError(error), final: false };
   }
-}
-
-export function splitAddress(address: string): { readonly host: string; readonly port: number } {
-  const colon = address.lastIndexOf(":");
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) };
 }

@@ -1,3 +1,7 @@
+import { describeError } from "../agent/errors.js";
+
+export { describeError };
+
 /** What every command ends with. */
 export const exitCodes = { done: 0, failed: 1, refused: 2 } as const;
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
@@ -18,10 +22,6 @@ export class CliError extends Error {
   ) {
     super(message, options);
   }
-}
-
-export function describeError(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** The two lines for standard error. */

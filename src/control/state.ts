@@ -3,7 +3,7 @@
  * repeated one is refused at apply, the same way on every node. Refusals change nothing.
  */
 import type { LogIndex, NodeId, Term } from "../raft/types.js";
-import { currentHolder, isElectable, memberById, nodeName, promotionOf, showToken } from "./membership.js";
+import { currentHolder, isElectable, memberById, nodeName, showToken } from "./membership.js";
 import { formatToken, tokensEqual } from "./token.js";
 import type { Command, ControlState, HistoryEntry, Member, Outcome, Phase, Token } from "./types.js";
 
@@ -384,9 +384,4 @@ function refuseTarget(state: ControlState, id: NodeId): Applied {
 
 function refuseLease(state: ControlState, leaseMs: number): Applied {
   return refuse(state, "bad-lease", `a lease of ${leaseMs} ms is too short; the minimum is ${minimumLeaseMs} ms`);
-}
-
-/** The promotion of the current token, once `promote` is applied. */
-export function currentPromotion(state: ControlState): ReturnType<typeof promotionOf> {
-  return promotionOf(state, state.current);
 }
