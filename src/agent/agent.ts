@@ -26,6 +26,8 @@ import { LeaseKeeper } from "./lease-keeper.js";
 import { LocalSocket, localSocketPath } from "./local-socket.js";
 import { Logger } from "./logger.js";
 import { RaftDriver } from "./raft-driver.js";
+import { compactEvery, raftSettings, reconnectDelays, tickIntervalMs } from "./raft-settings.js";
+import { controlMachine } from "./state-machine.js";
 import { Submitter } from "./submitter.js";
 import type { SupervisorLink } from "./supervisor-link.js";
 import { agentVersion, buildGossip, buildView } from "./view.js";
@@ -256,22 +258,20 @@ export class Agent {
     const timings = leaseTimings(initialLeaseMs);
     const raft = createRaftNode({
       id: selfId,
-      electionTimeoutMs: timings.electionTimeoutMs,
-      heartbeatIntervalMs: timings.heartbeatIntervalMs,
+      ...raftSettings(timings),
       random: Math.random,
-      maxBytesPerAppend: 1 << 20,
-      maxInflightAppends: 64,
-      maxUncommittedBytes: 16 << 20,
       initial: identity.storage.initial,
     });
     const driver = new RaftDriver({
       node: raft,
       storage: identity.storage,
+      machine: controlMachine,
       send: (message) => this.#transport?.sendRaft(message),
       onApplied: () => this.#applied(),
       onReadState: (readState) => this.#parts?.leader.roundConfirmed(readState),
       onFatal: (error) => this.#end(1, `the control plane of this node can not go on: ${describeError(error)}`),
       tickIntervalMs: tickIntervalMs(timings),
+      compactEvery,
     });
     const leaseMs = () => (driver.state.leaseMs > 0 ? driver.state.leaseMs : initialLeaseMs);
     const submitter = new Submitter(selfId, config.nodeId, driver, () => this.#transport);
@@ -340,8 +340,7 @@ export class Agent {
       secret: credentials.secret,
       tls: credentials.tls,
       accepts: (peer) => this.#accepts(parts, peer),
-      reconnectMinMs: 20,
-      reconnectMaxMs: Math.max(100, timings.heartbeatIntervalMs),
+      ...reconnectDelays(timings),
       events: {
         onRaft: (message) => parts.driver.step(message),
         onApp: (from, message) => this.#app(parts, from, message),
@@ -753,11 +752,6 @@ interface Parts {
   readonly executor: Executor;
   readonly leader: LeaderLoop;
   readonly leaseMs: () => number;
-}
-
-/** Often enough for the heartbeat, and no more wake-ups than that needs. */
-function tickIntervalMs({ heartbeatIntervalMs }: ReturnType<typeof leaseTimings>): number {
-  return Math.min(50, Math.max(10, Math.floor(heartbeatIntervalMs / 4)));
 }
 
 function sorted(record: object): unknown {

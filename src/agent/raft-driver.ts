@@ -2,23 +2,17 @@
  * Drives the pure Raft core: takes its Ready, makes it durable, sends what may be sent, applies what is committed, and
  * tells those who wait for a proposal what became of it. The only place where the core meets disk, network and time.
  */
-import {
-  applyCommand,
-  ControlError,
-  decodeCommand,
-  decodeState,
-  emptyControlState,
-  encodeCommand,
-  encodeState,
-} from "../control/index.js";
+import { ControlError } from "../control/index.js";
 import type { Command, ControlState, Outcome } from "../control/types.js";
 import type { ConfChange, Message, NodeId, RaftNode, ReadState, ReadToken, Ready, Status } from "../raft/types.js";
 import type { RaftStorage } from "../storage/types.js";
 import { monotonicMs } from "./clock.js";
+import type { StateMachine } from "./state-machine.js";
 
-export interface DriverOptions {
+export interface DriverOptions<State, Input> {
   readonly node: RaftNode;
   readonly storage: RaftStorage;
+  readonly machine: StateMachine<State, Input>;
   readonly send: (message: Message) => void;
   /** Committed entries were applied: the replicated state may have changed. */
   readonly onApplied: () => void;
@@ -26,34 +20,34 @@ export interface DriverOptions {
   /** Storage failed or the core found itself broken: nothing more may be promised, the process ends. */
   readonly onFatal: (error: unknown) => void;
   readonly tickIntervalMs: number;
+  /** Applied entries between two snapshots. */
+  readonly compactEvery: number;
 }
-
-/** Applied entries between two snapshots: a few hundred kB of log at most. */
-const compactEvery = 2000;
 
 interface Waiter {
   readonly term: number;
   readonly resolve: (outcome: Outcome) => void;
 }
 
-export class RaftDriver {
-  readonly #options: DriverOptions;
+export class RaftDriver<State = ControlState, Input = Command> {
+  readonly #options: DriverOptions<State, Input>;
   readonly #waiters = new Map<number, Waiter>();
-  #state: ControlState;
+  #state: State;
   #compactedAt: number;
   #pumping = false;
   #stopped = false;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: DriverOptions) {
+  constructor(options: DriverOptions<State, Input>) {
     this.#options = options;
-    const { snapshot } = options.storage.initial;
-    this.#state = snapshot.data.length > 0 ? decodeState(snapshot.data) : emptyControlState();
+    const { machine, storage } = options;
+    const { snapshot } = storage.initial;
+    this.#state = snapshot.data.length > 0 ? machine.load(snapshot.data) : machine.empty;
     this.#compactedAt = snapshot.index;
   }
 
-  /** The replicated control state as applied on this node. */
-  get state(): ControlState {
+  /** The replicated state as applied on this node. */
+  get state(): State {
     return this.#state;
   }
 
@@ -100,11 +94,11 @@ export class RaftDriver {
   }
 
   /** Proposes on this node, which must be the leader; resolves when the entry is applied or known to be lost. */
-  propose(command: Command): Promise<Outcome> {
+  propose(input: Input): Promise<Outcome> {
     let data: Uint8Array;
     try {
       // Before it comes near the core: what a client or a peer wrote wrongly is its own error, not this node's end.
-      data = encodeCommand(command);
+      data = this.#options.machine.encode(input);
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
       return Promise.resolve({ ok: false, code: error.code, message: error.message });
@@ -175,14 +169,15 @@ export class RaftDriver {
   }
 
   #apply(ready: Ready): void {
+    const { machine } = this.#options;
     if (ready.snapshot !== undefined) {
-      this.#state = decodeState(ready.snapshot.data);
+      this.#state = machine.load(ready.snapshot.data);
       this.#compactedAt = ready.snapshot.index;
     }
     for (const entry of ready.committedEntries) {
       let outcome: Outcome = { ok: true };
       if (entry.type === "data") {
-        const applied = applyCommand(this.#state, decodeCommand(entry.data), entry);
+        const applied = machine.apply(this.#state, entry.data, entry);
         this.#state = applied.state;
         outcome = applied.outcome;
       }
@@ -212,12 +207,12 @@ export class RaftDriver {
   }
 
   async #compact(): Promise<void> {
-    const { node, storage } = this.#options;
+    const { node, storage, machine, compactEvery } = this.#options;
     const { applied, firstIndex } = node.status();
     if (applied - this.#compactedAt < compactEvery) return;
     // A leader's snapshot arrived while this Ready was written and waits for its own: that one is the newer.
     if (firstIndex > applied + 1) return;
-    const snapshot = node.compact(applied, encodeState(this.#state));
+    const snapshot = node.compact(applied, machine.save(this.#state));
     this.#compactedAt = applied;
     await storage.compact(snapshot);
   }

@@ -1,6 +1,8 @@
 /** Small stand-ins at the edges that the agent's parts are given: a supervisor, a server, a Raft node of one voter. */
 import { Logger } from "../../../src/agent/logger.js";
 import { RaftDriver } from "../../../src/agent/raft-driver.js";
+import { compactEvery } from "../../../src/agent/raft-settings.js";
+import { controlMachine } from "../../../src/agent/state-machine.js";
 import type { LeaseWord, SupervisorLink } from "../../../src/agent/supervisor-link.js";
 import { tokensEqual, ZERO_TOKEN } from "../../../src/control/token.js";
 import type { CommandBody, Outcome, Token } from "../../../src/control/types.js";
@@ -164,6 +166,7 @@ export function testDriver(id: NodeId, config: Configuration): TestDriver {
     driver: new RaftDriver({
       node,
       storage,
+      machine: controlMachine,
       send: (message) => sent.push(message),
       onApplied: () => {
         result.applied += 1;
@@ -171,6 +174,7 @@ export function testDriver(id: NodeId, config: Configuration): TestDriver {
       onReadState: () => undefined,
       onFatal: (error) => fatal.push(error),
       tickIntervalMs: 5,
+      compactEvery,
     }),
   };
   return result;
