@@ -59,6 +59,10 @@ export class Network {
     }
   }
 
+  linked(from: number, to: number): boolean {
+    return from === to || this.#cut[from * this.#size + to] === 0;
+  }
+
   /** Cuts some links in the style of this schedule among the nodes 1..count. */
   partition(count: number): void {
     this.#cut.fill(0);

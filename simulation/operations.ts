@@ -1,22 +1,13 @@
-/** What clients and operators do to the cluster, and the faults that come by the clock. */
+/** What operators do to the Raft cluster, and the faults that come by the clock. */
 import type { ConfOp, NodeId, Status } from "../src/raft/types.js";
+import { EventKind } from "./event-kind.js";
 import type { Knobs } from "./knobs.js";
+import type { Host, Layer, Machine } from "./layer.js";
+import { crash, pause, peerLost } from "./lifecycle.js";
 import type { SimulatedNode } from "./simulated-node.js";
-import { encodeWrite } from "./state-machine.js";
-import { EventKind, type World } from "./world.js";
+import type { World } from "./world.js";
 
-export type ActionName =
-  | "write"
-  | "read"
-  | "membership"
-  | "transfer"
-  | "campaign"
-  | "release"
-  | "takeover"
-  | "crash"
-  | "pause"
-  | "partition"
-  | "reset";
+export type ActionName = "membership" | "transfer" | "campaign" | "crash" | "pause" | "partition" | "reset";
 
 export interface Action {
   readonly name: ActionName;
@@ -24,108 +15,56 @@ export interface Action {
   readonly everyMs: number;
 }
 
-/** Goes on after the faults are over: the liveness phase has to serve it. */
-const lasting: ReadonlySet<ActionName> = new Set(["write", "read"]);
-
-export function actionsOf(knobs: Knobs): Action[] {
+export function actionsOf(knobs: Knobs, layer: Layer): Action[] {
+  const never = Number.POSITIVE_INFINITY;
   const actions: Action[] = [
-    { name: "write", everyMs: knobs.proposeEveryMs },
-    // A schedule without reads still has to serve one at its end.
-    { name: "read", everyMs: Math.min(knobs.readEveryMs, 5 * knobs.electionTimeoutMs) },
-    { name: "membership", everyMs: knobs.membershipEveryMs },
+    { name: "membership", everyMs: layer.ownsMembership ? never : knobs.membershipEveryMs },
     { name: "transfer", everyMs: knobs.transferEveryMs },
     { name: "campaign", everyMs: knobs.campaignEveryMs },
-    { name: "release", everyMs: knobs.releaseEveryMs },
-    { name: "takeover", everyMs: knobs.takeoverEveryMs },
     { name: "crash", everyMs: knobs.crashEveryMs },
     { name: "pause", everyMs: knobs.pauseEveryMs },
-    { name: "partition", everyMs: knobs.partition === "none" ? Number.POSITIVE_INFINITY : knobs.partitionEveryMs },
+    { name: "partition", everyMs: knobs.partition === "none" ? never : knobs.partitionEveryMs },
     { name: "reset", everyMs: knobs.resetEveryMs },
   ];
   return actions.filter((action) => Number.isFinite(action.everyMs));
 }
 
 export function perform(world: World, { name }: Action): void {
-  if (world.healed && !lasting.has(name)) {
-    if (name === "membership") leaveJointByHand(world);
-    return;
-  }
-  const atLeader = name === "write" || name === "transfer" || name === "takeover" || world.healed;
-  const node = atLeader ? someLeader(world) : someNode(world);
+  if (world.healed) return;
   if (name === "partition") partition(world);
   else if (name === "membership") changeMembership(world);
-  else if (node !== null) {
-    act(world, node, name);
-    if (node.core !== null) world.observe(node);
+  else {
+    const node = name === "transfer" ? someLeader(world) : someNode(world);
+    if (node !== null) act(world, node, name);
   }
-}
-
-/** What a cluster without faults owes its clients. */
-export function serveClients(world: World): void {
-  perform(world, { name: "write", everyMs: 0 });
-  perform(world, { name: "read", everyMs: 0 });
 }
 
 function act(world: World, node: SimulatedNode, name: ActionName): void {
   const random = world.operationsRandom;
-  const { knobs } = world;
   if (name === "crash") {
-    world.crash(node);
+    crash(world, node);
     return;
   }
   if (name === "pause") {
-    world.pause(node, random.exponential(knobs.pauseMeanMs));
+    pause(world, node, random.exponential(world.knobs.pauseMeanMs));
     return;
   }
   if (node.core === null || node.pausedUntilMs > world.nowMs) return;
-  const now = node.now(world.nowMs);
-  switch (name) {
-    case "write":
-      world.propose(node, encodeWrite(world.nextOperation++));
-      return;
-    case "read": {
-      const token = node.core.readIndex(now);
-      node.reads.set(`${token.term}.${token.sequence}`, { acknowledged: world.maxAcknowledged });
-      world.pump(node);
-      return;
-    }
-    case "transfer": {
-      world.marks.transferAsked++;
-      node.core.transferLeadership(random.integer(1, world.nodes.length - 1), now);
-      world.pump(node);
-      return;
-    }
-    case "campaign":
-      world.marks.campaignAsked++;
-      node.core.campaign(now);
-      world.pump(node);
-      return;
-    case "release": {
-      const holder = world.nodes.find(
-        (other) => other !== undefined && other.core !== null && other.word.token.index > 0,
-      );
-      if (holder !== undefined && holder.pausedUntilMs <= world.nowMs) world.release(holder);
-      return;
-    }
-    case "takeover":
-      world.proposeBegin(node);
-      return;
-    case "reset": {
-      world.marks.connectionReset++;
-      const peer = random.integer(1, world.nodes.length - 1);
-      if (peer !== node.id) world.peerLost(node, peer, 0);
-      return;
-    }
-    default:
-      throw new Error(`no such action: ${name}`);
+  if (name === "transfer") world.transferLeadership(node, random.integer(1, world.nodes.length - 1));
+  else if (name === "campaign") world.campaign(node);
+  else if (name === "reset") {
+    world.marks.connectionReset++;
+    const peer = random.integer(1, world.nodes.length - 1);
+    if (peer !== node.id) peerLost(world, node, peer, 0);
   }
 }
 
-/** Mostly the leader, sometimes an older one that still believes it leads. */
-function someLeader(world: World): SimulatedNode | null {
-  const leaders = world.nodes.filter((node): node is SimulatedNode => node?.leads === true);
-  if (leaders.length === 0) return null;
-  return world.operationsRandom.pick(leaders);
+/** Mostly the leader, sometimes an older one that still believes it leads; null when none does, or it is paused. */
+export function someLeader<Node extends Machine>(
+  host: Host & { readonly nodes: ReadonlyArray<Node | undefined> },
+): Node | null {
+  const leaders = host.nodes.filter((node): node is Node => node?.leads === true);
+  return leaders.length === 0 ? null : host.operationsRandom.pick(leaders);
 }
 
 function someNode(world: World): SimulatedNode | null {
@@ -140,16 +79,17 @@ function partition(world: World): void {
 }
 
 function changeMembership(world: World): void {
-  const leader = someLeader(world);
-  if (leader === null || leader.core === null || leader.status === null || leader.pausedUntilMs > world.nowMs) return;
-  if (leader.status.config.votersOutgoing.length > 0 && !leader.status.config.autoLeave) {
-    leave(world, leader);
+  const leader = someLeader<SimulatedNode>(world);
+  if (leader === null || leader.status === null || leader.pausedUntilMs > world.nowMs) return;
+  const { config } = leader.status;
+  if (config.votersOutgoing.length > 0 && !config.autoLeave) {
+    world.changeConfiguration(leader, { transition: "leave", ops: [] });
     return;
   }
   const ops = drawChange(world, leader.status);
   if (ops.length === 0) return;
   const explicit = ops.length > 1 && world.operationsRandom.chance(0.3);
-  propose(world, leader, explicit ? "jointExplicit" : "auto", ops);
+  world.changeConfiguration(leader, { transition: explicit ? "jointExplicit" : "auto", ops });
 }
 
 function drawChange(world: World, status: Status): ConfOp[] {
@@ -164,28 +104,13 @@ function drawChange(world: World, status: Status): ConfOp[] {
       { type: "remove", id: random.pick(voters) },
     ];
   }
-  if (dice < 0.45 && world.nodes.length <= world.maxNodes) return [{ type: "addLearner", id: world.addNode(null) }];
+  if (dice < 0.45) {
+    const id = world.addMachine();
+    if (id !== 0) return [{ type: "addLearner", id }];
+  }
   if (voters.length > 2 && dice < 0.7) return [{ type: "remove", id: random.pick(voters) }];
   if (voters.length > 2 && dice < 0.8) return [{ type: "addLearner", id: random.pick(voters) }];
   return learner !== undefined ? [{ type: "addVoter", id: learner }] : [];
-}
-
-function propose(
-  world: World,
-  leader: SimulatedNode,
-  transition: "auto" | "jointExplicit" | "leave",
-  ops: readonly ConfOp[],
-): void {
-  if (leader.core === null) return;
-  const result = leader.core.proposeConfChange({ transition, ops }, leader.now(world.nowMs));
-  if (result.ok) world.marks.configurationProposed++;
-  else world.marks.configurationRefused++;
-  world.pump(leader);
-  world.observe(leader);
-}
-
-function leave(world: World, leader: SimulatedNode): void {
-  propose(world, leader, "leave", []);
 }
 
 /** An operator who entered a joint configuration by hand also leaves it. */
@@ -193,5 +118,6 @@ export function leaveJointByHand(world: World): void {
   const leader = world.leader();
   const config = leader?.status?.config;
   if (leader === null || config === undefined) return;
-  if (config.votersOutgoing.length > 0 && !config.autoLeave) leave(world, leader);
+  if (config.votersOutgoing.length > 0 && !config.autoLeave)
+    world.changeConfiguration(leader, { transition: "leave", ops: [] });
 }

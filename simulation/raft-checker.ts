@@ -7,7 +7,6 @@ import { configurationDigest, entryDigest } from "./digest.js";
 import type { Disk, DiskWatcher } from "./disk.js";
 import type { Marks } from "./marks.js";
 import { mix } from "./random.js";
-import type { StateMachine } from "./state-machine.js";
 import { Violation } from "./violation.js";
 
 /** What the checker remembers of one node. */
@@ -48,11 +47,10 @@ export class RaftChecker implements DiskWatcher {
   }
 
   /** The state from which every schedule starts: an applied snapshot that all first voters hold. */
-  begin(snapshot: Snapshot, state: StateMachine): void {
+  begin(snapshot: Snapshot): void {
     this.committedTerm[snapshot.index] = snapshot.term;
     this.#committedDigest[snapshot.index] = 0;
     this.#committedChain[snapshot.index] = 7;
-    this.#stateDigest[snapshot.index] = state.digest;
     this.maxCommitted = snapshot.index;
     this.#commitPoints.push({ term: snapshot.term, index: snapshot.index });
     this.configurations.push({
@@ -329,8 +327,8 @@ export class RaftChecker implements DiskWatcher {
     }
   }
 
-  /** One committed entry was applied. */
-  applied(node: NodeId, entry: Entry, state: StateMachine): void {
+  /** One committed entry was applied. @param stateDigest of the application's state behind it. */
+  applied(node: NodeId, entry: Entry, stateDigest: number): void {
     const { index, term } = entry;
     const digest = entryDigest(entry);
     const known = this.committedTerm[index];
@@ -341,23 +339,24 @@ export class RaftChecker implements DiskWatcher {
       if (before === undefined)
         throw new Violation("applied-gap", `node ${node} applied ${index} before anybody applied ${index - 1}`);
       this.#committedChain[index] = mix(before, digest);
-      this.#stateDigest[index] = state.digest;
+      this.#stateDigest[index] = stateDigest;
       if (entry.type === "config") this.#configurationCommitted(node, index, entry.config);
       return;
     }
     if (known !== term || this.#committedDigest[index] !== digest) {
       fail("committed-changed", node, `applied (${index}, term ${term}), committed before with term ${known}`);
     }
-    this.#sameState(node, index, state);
+    this.#sameState(node, index, stateDigest);
   }
 
-  installed(node: NodeId, index: number, state: StateMachine): void {
-    this.#sameState(node, index, state);
+  installed(node: NodeId, index: number, stateDigest: number): void {
+    this.#sameState(node, index, stateDigest);
   }
 
-  #sameState(node: NodeId, index: number, state: StateMachine): void {
-    if (this.#stateDigest[index] !== state.digest)
-      fail("state-differs", node, `state at ${index} differs from another node's`);
+  #sameState(node: NodeId, index: number, stateDigest: number): void {
+    const known = this.#stateDigest[index];
+    if (known === undefined) this.#stateDigest[index] = stateDigest;
+    else if (known !== stateDigest) fail("state-differs", node, `state at ${index} differs from another node's`);
   }
 
   #configurationCommitted(node: NodeId, index: number, config: Configuration): void {

@@ -1,11 +1,8 @@
 /** One machine of the simulated cluster: what dies with the process, what survives it, and its clock. */
-
-import { LeaseGrantor } from "../src/control/lease.js";
 import type { RaftNode, Ready, Status } from "../src/raft/types.js";
 import type { Disk } from "./disk.js";
-import { LeaseWord } from "./lease-agent.js";
+import type { Machine } from "./layer.js";
 import type { Random } from "./random.js";
-import { StateMachine } from "./state-machine.js";
 
 /** What the single disk operation in flight is for. */
 export type DiskJob = { readonly kind: "ready"; readonly ready: Ready } | { readonly kind: "compaction" };
@@ -15,32 +12,26 @@ export interface PendingRead {
   readonly acknowledged: number;
 }
 
-export class SimulatedNode {
+export class SimulatedNode implements Machine {
   readonly id: number;
   readonly disk: Disk;
   /** Local milliseconds per true millisecond. */
   readonly clockRate: number;
   readonly clockOffsetMs: number;
   readonly random: Random;
-  /** Survives the agent, not the machine. */
-  word = new LeaseWord();
 
-  /** Counts process lives; events of an earlier life are void. */
+  /** Counts lives of the agent's process; events of an earlier life are void. */
   life = 0;
+  /** The same of the whole machine. */
+  machineLife = 0;
   core: RaftNode | null = null;
   status: Status | null = null;
-  state = new StateMachine();
+  applied = 0;
   pausedUntilMs = 0;
   job: DiskJob | null = null;
-  grantor = new LeaseGrantor();
-  /** The term for which `grantor` knows that this node leads; 0: it does not. */
-  grantorTerm = 0;
-  /** Index of the entry this leader proposed last for the lease: not again before it is applied. */
-  leaseProposal = { term: 0, index: 0 };
+  /** Term of each of this leader's own proposals, by index. */
   readonly proposals = new Map<number, number>();
   readonly reads = new Map<string, PendingRead>();
-  /** Taken out of service by the operator after its removal. */
-  retired = false;
 
   constructor(id: number, disk: Disk, clockRate: number, clockOffsetMs: number, random: Random) {
     this.id = id;
@@ -50,19 +41,20 @@ export class SimulatedNode {
     this.random = random;
   }
 
-  /** This machine's monotonic clock, exact. */
   clock(trueMs: number): number {
     return this.clockOffsetMs + trueMs * this.clockRate;
   }
 
-  /** What the agent reads: whole milliseconds. */
   now(trueMs: number): number {
     return Math.floor(this.clock(trueMs));
   }
 
-  /** True duration of a local one. */
   trueMs(localMs: number): number {
     return localMs / this.clockRate;
+  }
+
+  get running(): boolean {
+    return this.core !== null;
   }
 
   get leads(): boolean {
@@ -75,10 +67,7 @@ export class SimulatedNode {
     this.core = null;
     this.status = null;
     this.job = null;
-    this.grantor = new LeaseGrantor();
-    this.grantorTerm = 0;
     this.pausedUntilMs = 0;
-    this.leaseProposal = { term: 0, index: 0 };
     this.proposals.clear();
     this.reads.clear();
   }

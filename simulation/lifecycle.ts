@@ -1,0 +1,100 @@
+/** Machines and their processes: added, started, crashed, paused. */
+import type { NodeId, PersistentState } from "../src/raft/types.js";
+import { Disk } from "./disk.js";
+import { EventKind } from "./event-kind.js";
+import type { Scope } from "./layer.js";
+import { pump } from "./node-loop.js";
+import { Random } from "./random.js";
+import { SimulatedNode } from "./simulated-node.js";
+import type { World } from "./world.js";
+
+/** Adds a machine; without a state it is an empty one that waits to be told. */
+export function addNode(world: World, initial: PersistentState | null, id: NodeId = world.nodes.length): NodeId {
+  const { clockRateBound, clockExtremes } = world.knobs;
+  const random = world.clockRandom;
+  const deviation = clockExtremes ? random.pick([-1, 1]) : random.between(-1, 1);
+  const none = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+  const empty: PersistentState = {
+    hardState: { term: 0, vote: 0, commit: 0 },
+    snapshot: { index: 0, term: 0, config: none, data: new Uint8Array(0) },
+    entries: [],
+  };
+  const disk = new Disk(id, initial ?? empty, world.checker, world.marks);
+  const rate = 1 + deviation * clockRateBound * 0.9999;
+  const offsetMs = random.integer(1000, 1_000_000);
+  const node = new SimulatedNode(id, disk, rate, offsetMs, new Random(world.seed, 100 + id));
+  world.nodes[id] = node;
+  world.disks[id] = disk;
+  world.layer.nodeAdded(node);
+  start(world, node);
+  return id;
+}
+
+export function start(world: World, node: SimulatedNode): void {
+  const { knobs } = world;
+  const initial = world.faults.readBack(node.disk.read());
+  if (node.life > 0) world.marks.restart++;
+  const core = world.faults.createNode({
+    id: node.id,
+    electionTimeoutMs: knobs.electionTimeoutMs,
+    heartbeatIntervalMs: knobs.heartbeatIntervalMs,
+    random: () => node.random.uniform(),
+    maxBytesPerAppend: knobs.maxBytesPerAppend,
+    maxInflightAppends: knobs.maxInflightAppends,
+    maxUncommittedBytes: knobs.maxUncommittedBytes,
+    initial,
+  });
+  node.core = core;
+  node.status = core.status();
+  node.applied = node.disk.snapshot.index;
+  world.checker.started(node.id, node.status);
+  core.tick(node.now(world.nowMs));
+  scheduleTick(world, node);
+  world.layer.nodeStarted(node, node.disk.snapshot.data);
+  pump(world, node);
+  world.observe(node);
+}
+
+export function crash(world: World, node: SimulatedNode, scope: Scope | null = null): void {
+  if (node.core === null) return;
+  // It may have committed and told others within the very event that ends it.
+  world.observe(node);
+  world.marks.crash++;
+  const whole = scope === null ? world.crashRandom.chance(world.knobs.hostCrashChance) : scope === "machine";
+  node.disk.crash(world.diskRandom);
+  node.die();
+  if (whole) node.machineLife++;
+  world.note(`crash of ${whole ? "machine" : "agent"} ${node.id}`);
+  world.layer.nodeCrashed(node, whole ? "machine" : "agent");
+  const afterMs = world.healed
+    ? world.knobs.electionTimeoutMs / 10
+    : world.crashRandom.exponential(world.knobs.restartMeanMs);
+  world.queue.push(world.nowMs + afterMs, EventKind.restart, node.id, node.life, undefined);
+  tellPeers(world, node.id);
+}
+
+/** The others see the connection end, if the network lets them. */
+function tellPeers(world: World, lost: NodeId): void {
+  for (const other of world.nodes) {
+    if (other === undefined || other.id === lost || other.core === null) continue;
+    if (world.crashRandom.chance(0.7)) peerLost(world, other, lost, world.crashRandom.exponential(2));
+  }
+}
+
+export function peerLost(world: World, node: SimulatedNode, peer: NodeId, afterMs: number): void {
+  world.queue.push(world.nowMs + afterMs, EventKind.peerLost, node.id, node.life, peer);
+}
+
+export function pause(world: World, node: SimulatedNode, forMs: number): void {
+  world.marks.pause++;
+  node.pausedUntilMs = Math.max(node.pausedUntilMs, world.nowMs + forMs);
+  world.effect(node.pausedUntilMs);
+  world.layer.nodePaused(node, forMs);
+}
+
+export function scheduleTick(world: World, node: SimulatedNode): void {
+  const { tickIntervalMs, tickJitter } = world.knobs;
+  let afterMs = node.trueMs(tickIntervalMs);
+  if (tickJitter > 0 && !world.healed) afterMs += world.clockRandom.exponential(tickJitter * tickIntervalMs);
+  world.queue.push(world.nowMs + afterMs, EventKind.tick, node.id, node.life, undefined);
+}

@@ -1,0 +1,94 @@
+/**
+ * After the faults: what a healed cluster must show, and by when. The schedule ends as soon as all of it is there; the
+ * deadlines count from when the last effect of a fault arrived.
+ */
+import { EventKind } from "./event-kind.js";
+import { start } from "./lifecycle.js";
+import { leaveJointByHand } from "./operations.js";
+import type { SimulatedNode } from "./simulated-node.js";
+import { Violation } from "./violation.js";
+import type { World } from "./world.js";
+
+const electionTimeoutsToElect = 10;
+const electionTimeoutsToServe = 30;
+const probesPerElectionTimeout = 4;
+
+export class Liveness {
+  readonly #world: World;
+  #leaderByMs = 0;
+  #livelyByMs = 0;
+  #led = false;
+  #readsAtHeal = 0;
+  /** The first write that was acknowledged after the faults; 0: none yet. */
+  #wroteAt = 0;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  heal(): void {
+    const world = this.#world;
+    world.healed = true;
+    world.network.heal();
+    for (const node of world.nodes) if (node !== undefined && node.core === null) start(world, node);
+    const fromMs = Math.max(world.nowMs, world.latestEffectMs);
+    const { electionTimeoutMs, clockRateBound } = world.knobs;
+    // Local timeouts run slower on a slow clock.
+    const timeoutMs = electionTimeoutMs * (1 + 2 * clockRateBound);
+    this.#leaderByMs = fromMs + electionTimeoutsToElect * timeoutMs;
+    this.#livelyByMs = fromMs + electionTimeoutsToServe * timeoutMs;
+    this.#readsAtHeal = world.marks.readServed;
+    world.layer.heal();
+    this.#probeAgain();
+  }
+
+  acknowledged(index: number): void {
+    if (this.#world.healed && this.#wroteAt === 0) this.#wroteAt = index;
+  }
+
+  /** Looks whether all is well; true when it is. Throws what is missing at its deadline. */
+  probe(): boolean {
+    const world = this.#world;
+    const missing = this.#missing();
+    if (missing === null) return true;
+    if (!this.#led && world.nowMs >= this.#leaderByMs) {
+      const withinMs = `${electionTimeoutsToElect} election timeouts after the faults`;
+      throw new Violation("no-leader", `no leader that commits within ${withinMs}`);
+    }
+    if (world.nowMs >= this.#livelyByMs) throw missing;
+    leaveJointByHand(world);
+    const leader = world.leader();
+    if (leader?.status?.termCommitted === true) world.layer.serve(leader);
+    this.#probeAgain();
+    return false;
+  }
+
+  #probeAgain(): void {
+    const world = this.#world;
+    const afterMs = world.knobs.electionTimeoutMs / probesPerElectionTimeout;
+    world.queue.push(world.nowMs + afterMs, EventKind.probe, 0, 0, undefined);
+  }
+
+  #missing(): Violation | null {
+    const world = this.#world;
+    const status = world.leader()?.status ?? null;
+    if (status?.termCommitted !== true) return new Violation("no-leader", "no leader after the faults");
+    this.#led = true;
+    if (this.#wroteAt === 0) return new Violation("no-write", "no proposal was acknowledged after the faults");
+    if (world.marks.readServed === this.#readsAtHeal)
+      return new Violation("no-read", "no read was served after the faults");
+    const { voters, votersOutgoing, learners } = status.config;
+    if (votersOutgoing.length > 0) return new Violation("joint-for-ever", "the configuration is still joint");
+    for (const id of [...voters, ...learners]) {
+      const behind = this.#behind(world.nodes[id]);
+      if (behind !== null) return new Violation("member-behind", behind);
+    }
+    const missing = world.layer.lively();
+    return missing === null ? null : new Violation("not-lively", missing);
+  }
+
+  #behind(node: SimulatedNode | undefined): string | null {
+    if (node === undefined || (node.core !== null && node.applied >= this.#wroteAt)) return null;
+    return `member ${node.id} has applied ${node.applied}, a write after the faults is at ${this.#wroteAt}`;
+  }
+}
