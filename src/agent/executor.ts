@@ -233,6 +233,8 @@ export class Executor {
         replayDone: observation?.replayDone ?? false,
       },
       lease: { token: lease.token, live: lease.live, open: lease.open },
+      // Quorum mode is refused at the configuration: no list of this agent is ever in force.
+      sync: { list: null, provenLsn: null },
       pledgedFor: this.#pledgedFor,
     });
   }
@@ -297,6 +299,12 @@ export class Executor {
       case "handover":
         await this.#handOver(action.token);
         return;
+      case "setSyncList":
+      case "mark":
+      case "proveSyncList":
+      case "settle":
+      case "open":
+        throw new Error(`${action.type}: the committed state asks for quorum mode, which this release does not run`);
       case "none":
         return;
     }

@@ -3,7 +3,7 @@
  * `decideLeader` what to propose next. One action at a time; every proposal is a compare-and-set, so that a repeated or
  * late one is refused when it is applied.
  */
-import { decideLeader, LeaseGrantor } from "../control/index.js";
+import { decideLeader, LeaseGrantor, noneUnsynced, trackUnsynced, type Unsynced } from "../control/index.js";
 import { compareTokens, formatToken } from "../control/token.js";
 import type { Command, CommandBody, ControlState, Gossip, Outcome, Report, Token } from "../control/types.js";
 import type { NodeId, ReadState, ReadToken, Status } from "../raft/types.js";
@@ -53,6 +53,7 @@ export class LeaderLoop {
   #openAttempts = 0;
   #handoverSinceMs: number | null = null;
   #waitingFor = "";
+  #unsynced: Unsynced = noneUnsynced;
 
   constructor(options: LeaderLoopOptions) {
     this.#options = options;
@@ -158,6 +159,7 @@ export class LeaderLoop {
     const { driver, log } = this.#options;
     const now = monotonicMs();
     const mayGrant = this.#grantor.mayGrant(state, now);
+    this.#unsynced = trackUnsynced(this.#unsynced, { state, gossip: this.#options.gossip, now });
     this.#lookAgainIn(state.phase.kind === "promoted" ? mayGrant.againInMs : undefined);
     const action = decideLeader({
       now,
@@ -184,6 +186,7 @@ export class LeaderLoop {
       handoverSinceMs: this.#handoverSinceMs,
       openAttempts: this.#openAttempts,
       maximumLagOnFailover: this.#options.maximumLagOnFailover(),
+      unsyncedSinceMs: this.#unsynced.sinceMs,
     });
     switch (action.type) {
       case "wait":

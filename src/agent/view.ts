@@ -101,7 +101,7 @@ export function buildView(sources: ViewSources): NodeView {
     primary: holderName(state),
     token: state.current,
     phase: state.phase.kind,
-    synchronous: config.synchronous,
+    synchronous: state.durability.inForce === null ? "async" : "quorum",
     paused: state.paused,
     quorum:
       raft.leader !== 0 && sources.leaderSeenAgoMs <= (state.leaseMs > 0 ? state.leaseMs : config.failoverTimeoutMs),

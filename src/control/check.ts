@@ -58,6 +58,11 @@ export function optional<T>(check: Check<T>): Check<T | undefined> {
   return (value, path) => (value === undefined ? undefined : check(value, path));
 }
 
+/** A field that an earlier version did not write. */
+export function orElse<T>(check: Check<T>, fallback: T): Check<T> {
+  return (value, path) => (value === undefined ? fallback : check(value, path));
+}
+
 export function list<T>(check: Check<T>): Check<readonly T[]> {
   return (value, path) => {
     if (!Array.isArray(value)) throw new Mismatch(path, "a list");

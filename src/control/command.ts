@@ -3,16 +3,19 @@
  * entry that can not be decoded would stop every node that applies it.
  */
 import * as c from "./check.js";
+import { noDurability } from "./durability.js";
 import { ControlError } from "./errors.js";
 import { parseLsn } from "./lsn.js";
 import type {
   Command,
   ControlState,
+  Durability,
   FailoverReason,
   HistoryEntry,
   Member,
   Phase,
   Promotion,
+  SyncSet,
   Tags,
   Token,
 } from "./types.js";
@@ -74,6 +77,7 @@ const reason: c.Check<FailoverReason> = c.oneOf(
   "open-timeout",
   "not-renewed",
 );
+const mode: c.Check<Durability["mode"]> = c.oneOf("async", "quorum");
 
 type CommandOf<K extends Command["type"]> = Extract<Command, { type: K }>;
 
@@ -111,12 +115,23 @@ const commands: { readonly [K in Command["type"]]: c.Check<Command> } = {
   }),
   promote: kind("promote", { token, node: nodeId, parent: c.nullable(token), lsn, text: c.text }),
   grant: kind("grant", { token }),
+  marked: kind("marked", { token, timeline: c.integer(1), forkLsn: lsn }),
   opened: kind("opened", { token, timeline: c.integer(1), forkLsn: lsn }),
   release: kind("release", { token, shutdownLsn: c.nullable(lsn), text: c.text }),
   handover: kind("handover", { from: token, target: c.nullable(nodeId) }),
   cancelHandover: kind("cancelHandover", { from: token, text: c.text }),
   pause: kind("pause", { paused: c.boolean }),
   settings: kind("settings", { leaseMs: c.integer(1) }),
+  amendRecruit: kind("amendRecruit", { token, target: c.nullable(nodeId), allowDataLoss: c.boolean, text: c.text }),
+  durabilityMode: kind("durabilityMode", { mode }),
+  beginSetChange: kind("beginSetChange", {
+    token,
+    version: counter,
+    members: c.list(nodeId),
+    acks: counter,
+    text: c.text,
+  }),
+  settleSetChange: kind("settleSetChange", { token, version: counter, lsn }),
 };
 
 const checkCommand: c.Check<Command> = c.tagged<Command>("type", commands);
@@ -136,6 +151,15 @@ const phases: { readonly [K in Phase["kind"]]: c.Check<Phase> } = {
   promoted: c.object<PhaseOf<"promoted">>({ kind: c.oneOf("promoted"), holder: nodeId }),
   granted: c.object<PhaseOf<"granted">>({ kind: c.oneOf("granted"), holder: nodeId }),
 };
+
+const durability = c.object<Durability>({
+  mode,
+  version: counter,
+  members: c.list(nodeId),
+  acks: counter,
+  target: c.nullable(c.object<SyncSet>({ members: c.list(nodeId), acks: counter })),
+  inForce: c.nullable(c.object<NonNullable<Durability["inForce"]>>({ token, lsn })),
+});
 
 const checkState = c.object<ControlState>({
   format: c.oneOf(1),
@@ -163,6 +187,7 @@ const checkState = c.object<ControlState>({
     c.object<NonNullable<ControlState["handover"]>>({ from: token, target: c.nullable(nodeId), atIndex: counter }),
   ),
   paused: c.boolean,
+  durability: c.orElse(durability, noDurability),
   history: c.list(
     c.object<HistoryEntry>({
       index: counter,

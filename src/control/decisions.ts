@@ -5,7 +5,7 @@
  */
 import type { ConfChange, LogIndex, Millis, NodeId, Term } from "../raft/types.js";
 import type { GrantAnswer } from "./lease.js";
-import type { CommandBody, ControlState, Gossip, Lsn, Member, Report, Token } from "./types.js";
+import type { CommandBody, ControlState, Gossip, Lsn, Member, Report, SyncList, Token } from "./types.js";
 
 export interface LeaderInput {
   readonly now: Millis;
@@ -40,8 +40,10 @@ export interface LeaderInput {
   readonly firstReportMs: Millis | null;
   /** How many promotions in a row were begun again because they did not open. */
   readonly openAttempts: number;
-  /** Bytes; -1: no limit. */
+  /** Bytes; -1: no limit. Counts in asynchronous mode only. */
   readonly maximumLagOnFailover: number;
+  /** `trackUnsynced`: since when each data node was not heard of as streaming from the current primary. */
+  readonly unsyncedSinceMs: ReadonlyMap<NodeId, Millis>;
 }
 
 export type LeaderAction =
@@ -73,6 +75,18 @@ export interface NodeInput {
     readonly upstreamLacksWal?: boolean;
     /** Replay of everything local is done (the startup process waits for more WAL). */
     readonly replayDone: boolean;
+    /** A rejoin is not complete: local WAL was destroyed, and the node is not consistent past the source's marker yet. */
+    readonly rejoining?: boolean;
+  };
+  /** The list of synchronous standbys that the agent has set in this life of the server. */
+  readonly sync: {
+    /** In force: the checkpointer and every walsender have acknowledged it. Null: none of ours, or not known yet. */
+    readonly list: SyncList | null;
+    /**
+     * Position of a record that was written after `list` was in force and is flushed by `list.acks` of its members (for
+     * a list of none: flushed here). Null: not yet. Forgotten whenever the list is set anew.
+     */
+    readonly provenLsn: Lsn | null;
   };
   /** The lease word as the supervisor last reported it. */
   readonly lease: { readonly token: Token | null; readonly live: boolean; readonly open: boolean };
@@ -82,8 +96,40 @@ export interface NodeInput {
 
 export type NodeAction =
   | { readonly type: "pledge"; readonly token: Token; readonly waitLsn: Lsn | null; readonly text: string }
-  /** Renew under the token until the lease is live, promote, write the marker, open, say `opened`. Idempotent. */
-  | { readonly type: "promote"; readonly token: Token; readonly parent: Token | null; readonly text: string }
+  /**
+   * Renew under the token until the lease is live and promote. Without `list` (asynchronous mode) go on: write the
+   * marker, open, say `opened`. With one: set it before the promotion and stop there; the steps to the opening are
+   * actions of their own, since the list may have to change between them. Idempotent.
+   */
+  | {
+      readonly type: "promote";
+      readonly token: Token;
+      readonly parent: Token | null;
+      readonly list: SyncList | null;
+      readonly text: string;
+    }
+  /** Primary: set this list, reload, and wait until the checkpointer and all walsenders have acknowledged it. */
+  | { readonly type: "setSyncList"; readonly token: Token; readonly list: SyncList; readonly text: string }
+  /** Write the marker unless it is there, by a commit that waits for nobody, and propose `marked`. */
+  | { readonly type: "mark"; readonly token: Token; readonly parent: Token | null; readonly text: string }
+  /** Write a record now and see it flushed by `list.acks` of `list.members`. May take long; ends when asked for else. */
+  | { readonly type: "proveSyncList"; readonly token: Token; readonly list: SyncList; readonly text: string }
+  /** Propose `settleSetChange`. */
+  | {
+      readonly type: "settle";
+      readonly token: Token;
+      readonly version: number;
+      readonly lsn: Lsn;
+      readonly text: string;
+    }
+  /** Open the lease word and propose `opened`. */
+  | {
+      readonly type: "open";
+      readonly token: Token;
+      readonly timeline: number;
+      readonly forkLsn: Lsn;
+      readonly text: string;
+    }
   | { readonly type: "follow"; readonly token: Token; readonly primary: Member; readonly text: string }
   | {
       readonly type: "rejoin";

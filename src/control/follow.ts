@@ -116,7 +116,7 @@ function asHolder(input: NodeInput, token: Token): NodeAction {
 }
 
 function promotion(state: ControlState, token: Token, text: string): NodeAction {
-  return { type: "promote", token, parent: promotionOf(state, token)?.parent ?? null, text };
+  return { type: "promote", token, parent: promotionOf(state, token)?.parent ?? null, list: null, text };
 }
 
 function asStandby(input: NodeInput, token: Token): NodeAction {

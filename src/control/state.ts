@@ -2,28 +2,31 @@
  * The replicated state and how each committed command changes it. Every command is a compare-and-set: a late or
  * repeated one is refused at apply, the same way on every node. Refusals change nothing.
  */
-import type { LogIndex, NodeId, Term } from "../raft/types.js";
+import { beginSetChange, durabilityMode, noDurability, promotedIn, settleSetChange } from "./durability.js";
 import { currentHolder, isElectable, memberById, nodeName, showToken } from "./membership.js";
+import {
+  type Applied,
+  accept,
+  type CommandOf,
+  note,
+  type Place,
+  type Refusal,
+  refusal,
+  refuse,
+  refuseLease,
+  refusePhase,
+  refuseTarget,
+  refuseToken,
+  refuseUnknown,
+} from "./outcome.js";
 import { formatToken, tokensEqual } from "./token.js";
-import type { Command, ControlState, HistoryEntry, Member, Outcome, Phase, Token } from "./types.js";
+import type { Command, ControlState, Member, Promotion, Token } from "./types.js";
 
-const historyKept = 200;
+export type { Applied } from "./outcome.js";
+
 const promotionsKept = 64;
 /** Shortest lease that may be committed (docs/DECISIONS.md D6). */
 const minimumLeaseMs = 500;
-
-interface Place {
-  readonly term: Term;
-  readonly index: LogIndex;
-}
-
-export interface Applied {
-  readonly state: ControlState;
-  readonly outcome: Outcome;
-}
-
-type CommandOf<K extends Command["type"]> = Extract<Command, { type: K }>;
-type Refusal = Extract<Outcome, { ok: false }>;
 
 export function emptyControlState(): ControlState {
   return {
@@ -42,6 +45,7 @@ export function emptyControlState(): ControlState {
     released: null,
     handover: null,
     paused: false,
+    durability: noDurability,
     history: [],
   };
 }
@@ -68,6 +72,8 @@ export function applyCommand(state: ControlState, command: Command, place: Place
       return grant(state, command, place);
     case "opened":
       return opened(state, command, place);
+    case "marked":
+      return marked(state, command, place);
     case "release":
       return release(state, command, place);
     case "handover":
@@ -78,6 +84,14 @@ export function applyCommand(state: ControlState, command: Command, place: Place
       return pause(state, command, place);
     case "settings":
       return settings(state, command, place);
+    case "amendRecruit":
+      return amendRecruit(state, command, place);
+    case "durabilityMode":
+      return durabilityMode(state, command, place);
+    case "beginSetChange":
+      return beginSetChange(state, command, place);
+    case "settleSetChange":
+      return settleSetChange(state, command, place);
   }
 }
 
@@ -85,7 +99,7 @@ function bootstrap(state: ControlState, command: CommandOf<"bootstrap">, place: 
   if (state.clusterId !== "") {
     return refuse(state, "already-bootstrapped", `this cluster exists already, its id is ${state.clusterId}`);
   }
-  if (command.leaseMs < minimumLeaseMs) return refuseLease(state, command.leaseMs);
+  if (command.leaseMs < minimumLeaseMs) return refuseLease(state, command.leaseMs, minimumLeaseMs);
   const id = state.nextNodeId;
   const next: ControlState = {
     ...state,
@@ -214,10 +228,16 @@ function promote(state: ControlState, command: CommandOf<"promote">, place: Plac
   if (!tokensEqual(token, state.current)) return refuseToken(state, "promote", token);
   if (state.phase.kind !== "recruit") return refusePhase(state, "promote");
   if (!isElectable(memberById(state, node))) return refuseTarget(state, node);
+  const durability = promotedIn(state.durability, node, state.phase.allowDataLoss);
+  if (durability === null) {
+    const message = `${nodeName(state, node)} is not in the durability set: it may lack acknowledged commits`;
+    return refuse(state, "not-in-set", message);
+  }
   const promotion = { token, parent: command.parent, holder: node, timeline: null, forkLsn: null };
   const next: ControlState = {
     ...state,
     phase: { kind: "promoted", holder: node },
+    durability,
     promotions: [...state.promotions, promotion].slice(-promotionsKept),
   };
   return accept(note(next, command, place, token, nodeName(state, node), command.text), { ok: true, token });
@@ -239,6 +259,19 @@ function grant(state: ControlState, command: CommandOf<"grant">, place: Place): 
   return accept(note(next, command, place, token, nodeName(state, holder), text), { ok: true, token });
 }
 
+function marked(state: ControlState, command: CommandOf<"marked">, place: Place): Applied {
+  const { token, timeline, forkLsn } = command;
+  if (!tokensEqual(token, state.current)) return refuseToken(state, "marked", token);
+  // It came later than `opened`, or an agent that was restarted in between says it again.
+  if (state.phase.kind === "steady") return accept(state, { ok: true, token });
+  if (state.phase.kind !== "granted") return refusePhase(state, "marked");
+  const promotions = forked(state, command);
+  if (promotions === state.promotions) return accept(state, { ok: true, token });
+  const name = nodeName(state, state.phase.holder);
+  const text = `Node ${name} was promoted under token ${formatToken(token)}, on timeline ${timeline} from ${forkLsn}.`;
+  return accept(note({ ...state, promotions }, command, place, token, name, text), { ok: true, token });
+}
+
 function opened(state: ControlState, command: CommandOf<"opened">, place: Place): Applied {
   const { token, timeline, forkLsn } = command;
   if (!tokensEqual(token, state.current)) return refuseToken(state, "opened", token);
@@ -246,15 +279,17 @@ function opened(state: ControlState, command: CommandOf<"opened">, place: Place)
   if (state.phase.kind === "steady") return accept(state, { ok: true, token });
   if (state.phase.kind !== "granted") return refusePhase(state, "opened");
   const name = nodeName(state, state.phase.holder);
-  const next: ControlState = {
-    ...state,
-    phase: { kind: "steady" },
-    promotions: state.promotions.map((promotion) =>
-      tokensEqual(promotion.token, token) ? { ...promotion, timeline, forkLsn } : promotion,
-    ),
-  };
+  const next: ControlState = { ...state, phase: { kind: "steady" }, promotions: forked(state, command) };
   const text = `Node ${name} is the primary under token ${formatToken(token)}, on timeline ${timeline} from ${forkLsn}.`;
   return accept(note(next, command, place, token, name, text), { ok: true, token });
+}
+
+/** A promotion forks once: what was said first stays. */
+function forked(state: ControlState, command: CommandOf<"marked" | "opened">): readonly Promotion[] {
+  const { token, timeline, forkLsn } = command;
+  const isNew = (promotion: Promotion) => tokensEqual(promotion.token, token) && promotion.forkLsn === null;
+  if (!state.promotions.some(isNew)) return state.promotions;
+  return state.promotions.map((promotion) => (isNew(promotion) ? { ...promotion, timeline, forkLsn } : promotion));
 }
 
 function release(state: ControlState, command: CommandOf<"release">, place: Place): Applied {
@@ -320,7 +355,7 @@ function pause(state: ControlState, command: CommandOf<"pause">, place: Place): 
 
 function settings(state: ControlState, command: CommandOf<"settings">, place: Place): Applied {
   const { leaseMs } = command;
-  if (leaseMs < minimumLeaseMs) return refuseLease(state, leaseMs);
+  if (leaseMs < minimumLeaseMs) return refuseLease(state, leaseMs, minimumLeaseMs);
   if (leaseMs === state.leaseMs) return accept(state);
   const next = { ...state, leaseMs, leaseCeilingMs: Math.max(state.leaseCeilingMs, leaseMs) };
   return accept(
@@ -328,60 +363,14 @@ function settings(state: ControlState, command: CommandOf<"settings">, place: Pl
   );
 }
 
-function note(
-  state: ControlState,
-  command: Command,
-  place: Place,
-  token: Token | null,
-  node: string | null,
-  text: string,
-): ControlState {
-  const entry: HistoryEntry = { index: place.index, atMs: command.atMs, kind: command.type, token, node, text };
-  return { ...state, history: [...state.history, entry].slice(-historyKept) };
-}
-
-function accept(state: ControlState, outcome: Outcome = { ok: true }): Applied {
-  return { state, outcome };
-}
-
-function refusal(code: string, message: string): Refusal {
-  return { ok: false, code, message };
-}
-
-function refuse(state: ControlState, code: string, message: string): Applied {
-  return { state, outcome: refusal(code, message) };
-}
-
-function refuseToken(state: ControlState, what: string, token: Token | null): Applied {
-  return refuse(
-    state,
-    "stale-token",
-    `${what} names token ${showToken(token)}, but the current token is ${showToken(state.current)}`,
-  );
-}
-
-function refusePhase(state: ControlState, what: Command["type"]): Applied {
-  const needs: Partial<Record<Command["type"], Phase["kind"]>> = {
-    promote: "recruit",
-    grant: "promoted",
-    opened: "granted",
-    handover: "steady",
-  };
-  return refuse(state, "wrong-phase", `${what} needs phase ${needs[what]}, but the phase is ${state.phase.kind}`);
-}
-
-function refuseUnknown(state: ControlState, id: NodeId): Applied {
-  return refuse(state, "unknown-member", `no member has id ${id}`);
-}
-
-function refuseTarget(state: ControlState, id: NodeId): Applied {
-  return refuse(
-    state,
-    "not-electable",
-    `${nodeName(state, id)} can not be promoted: it is no member, holds no data, is tagged nofailover or is the primary`,
-  );
-}
-
-function refuseLease(state: ControlState, leaseMs: number): Applied {
-  return refuse(state, "bad-lease", `a lease of ${leaseMs} ms is too short; the minimum is ${minimumLeaseMs} ms`);
+function amendRecruit(state: ControlState, command: CommandOf<"amendRecruit">, place: Place): Applied {
+  const { token, target, allowDataLoss } = command;
+  if (!tokensEqual(token, state.current)) return refuseToken(state, "amendRecruit", token);
+  if (state.phase.kind !== "recruit") return refusePhase(state, "amendRecruit");
+  if (target !== null && !isElectable(memberById(state, target))) return refuseTarget(state, target);
+  const { phase } = state;
+  if (phase.target === target && phase.allowDataLoss === allowDataLoss) return accept(state, { ok: true, token });
+  const next: ControlState = { ...state, phase: { ...phase, target, allowDataLoss } };
+  const name = target === null ? null : nodeName(state, target);
+  return accept(note(next, command, place, token, name, command.text), { ok: true, token });
 }

@@ -48,7 +48,7 @@ export interface Promotion {
   /** Token of the last marker in the WAL that the promoted node had: whose history it continues. Null for the first. */
   readonly parent: Token | null;
   readonly holder: NodeId;
-  /** Known once opened: the new timeline and the LSN at which it leaves the parent's history. */
+  /** Known once the marker is written (`marked`): the new timeline and the LSN at which it leaves the parent's history. */
   readonly timeline: number | null;
   readonly forkLsn: Lsn | null;
 }
@@ -91,6 +91,39 @@ export interface HistoryEntry {
   readonly text: string;
 }
 
+/** A set of data nodes, the primary among them, and how many beside the primary must have flushed a commit. */
+export interface SyncSet {
+  /** Raft ids in ascending order: a wiped disk is another member. */
+  readonly members: readonly NodeId[];
+  /** k. Zero only for a set of one. */
+  readonly acks: number;
+}
+
+/** What a primary has in force as its list of synchronous standbys: `ANY acks (members)`. Itself is not in it. */
+export interface SyncList {
+  readonly members: readonly NodeId[];
+  /** Zero: no list at all. */
+  readonly acks: number;
+}
+
+/**
+ * Quorum mode: what elections must read so that no acknowledged commit is lost. (members, acks) is what they count
+ * with: N - k positions of `members` are enough. While a change is under way it is the union of the old and the new set
+ * with the smaller k, and `target` is where it leads.
+ */
+export interface Durability {
+  /** What the operator asked for. */
+  readonly mode: "async" | "quorum";
+  /** Grows with every change of this record; the steps of a set change are conditional on it. */
+  readonly version: number;
+  /** Empty: no set was committed yet, elections go by the rules of asynchronous mode. */
+  readonly members: readonly NodeId[];
+  readonly acks: number;
+  readonly target: SyncSet | null;
+  /** Since which token and position of its primary the promise holds without a gap; null: it does not. */
+  readonly inForce: { readonly token: Token; readonly lsn: Lsn } | null;
+}
+
 export interface ControlState {
   readonly format: 1;
   readonly clusterId: string;
@@ -115,6 +148,7 @@ export interface ControlState {
   /** A planned switchover in progress: the holder of `from` checkpoints, fences, stops and releases. */
   readonly handover: { readonly from: Token; readonly target: NodeId | null; readonly atIndex: LogIndex } | null;
   readonly paused: boolean;
+  readonly durability: Durability;
   readonly history: readonly HistoryEntry[];
 }
 
@@ -133,6 +167,10 @@ export type Report =
       /** This node was primary under the replaced token and still has everything it acknowledged. */
       readonly wasHolder: boolean;
     }
+  /**
+   * A rejoin has begun to destroy local WAL and is not consistent past its source's marker yet. Durable on the node from
+   * before the first destructive step; such a node never counts as a position.
+   */
   | { readonly kind: "rejoining" }
   | { readonly kind: "unable"; readonly why: string };
 
@@ -177,12 +215,41 @@ export type CommandBody =
       readonly text: string;
     }
   | { readonly type: "grant"; readonly token: Token }
+  /** The promoted node has written its marker: its fork is known, and others may follow it before it is open. */
+  | { readonly type: "marked"; readonly token: Token; readonly timeline: number; readonly forkLsn: Lsn }
   | { readonly type: "opened"; readonly token: Token; readonly timeline: number; readonly forkLsn: Lsn }
   | { readonly type: "release"; readonly token: Token; readonly shutdownLsn: Lsn | null; readonly text: string }
   | { readonly type: "handover"; readonly from: Token; readonly target: NodeId | null }
   | { readonly type: "cancelHandover"; readonly from: Token; readonly text: string }
   | { readonly type: "pause"; readonly paused: boolean }
-  | { readonly type: "settings"; readonly leaseMs: Millis };
+  | { readonly type: "settings"; readonly leaseMs: Millis }
+  /** An operator's second thought while a recruit is under way. */
+  | {
+      readonly type: "amendRecruit";
+      readonly token: Token;
+      readonly target: NodeId | null;
+      readonly allowDataLoss: boolean;
+      readonly text: string;
+    }
+  /** Off ends the promise with this entry, before any list is relaxed. On only asks; the promise begins at a settle. */
+  | { readonly type: "durabilityMode"; readonly mode: Durability["mode"] }
+  /**
+   * Step 1 of a set change: from here on elections count with the union and the smaller k. Legal while a primary is
+   * granted or open; a change under way is led to the new target.
+   */
+  | {
+      readonly type: "beginSetChange";
+      readonly token: Token;
+      readonly version: number;
+      readonly members: readonly NodeId[];
+      readonly acks: number;
+      readonly text: string;
+    }
+  /**
+   * Step 3, by the primary: the target's list is in force everywhere in its server, and a record that was written after
+   * that, at `lsn`, is flushed by k of the target.
+   */
+  | { readonly type: "settleSetChange"; readonly token: Token; readonly version: number; readonly lsn: Lsn };
 
 export type Outcome =
   | { readonly ok: true; readonly nodeId?: NodeId; readonly token?: Token }
@@ -259,6 +326,7 @@ export interface NodeView {
   readonly primary: string | null;
   readonly token: Token | null;
   readonly phase: Phase["kind"];
+  /** `quorum` only while the promise is in force, whatever was asked for. */
   readonly synchronous: "async" | "quorum";
   readonly paused: boolean;
   /** False when no quorum has confirmed this node's knowledge within a lease. */

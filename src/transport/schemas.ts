@@ -81,12 +81,32 @@ const command = v.variant("type", [
     text,
   }),
   v.strictObject({ ...said, type: v.literal("grant"), token }),
+  v.strictObject({ ...said, type: v.literal("marked"), token, timeline: integer, forkLsn: lsn }),
   v.strictObject({ ...said, type: v.literal("opened"), token, timeline: integer, forkLsn: lsn }),
   v.strictObject({ ...said, type: v.literal("release"), token, shutdownLsn: v.nullable(lsn), text }),
   v.strictObject({ ...said, type: v.literal("handover"), from: token, target: v.nullable(nodeId) }),
   v.strictObject({ ...said, type: v.literal("cancelHandover"), from: token, text }),
   v.strictObject({ ...said, type: v.literal("pause"), paused: v.boolean() }),
   v.strictObject({ ...said, type: v.literal("settings"), leaseMs: millis }),
+  v.strictObject({
+    ...said,
+    type: v.literal("amendRecruit"),
+    token,
+    target: v.nullable(nodeId),
+    allowDataLoss: v.boolean(),
+    text,
+  }),
+  v.strictObject({ ...said, type: v.literal("durabilityMode"), mode: v.picklist(["async", "quorum"]) }),
+  v.strictObject({
+    ...said,
+    type: v.literal("beginSetChange"),
+    token,
+    version: integer,
+    members: v.array(nodeId),
+    acks: integer,
+    text,
+  }),
+  v.strictObject({ ...said, type: v.literal("settleSetChange"), token, version: integer, lsn }),
 ]);
 
 /** "command.field" for every field: one that the contract has and the check above lacks does not compile. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type CommandContext, handleCommand } from "../../../src/agent/commands.js";
 import type { CommandError } from "../../../src/agent/errors.js";
+import { noDurability } from "../../../src/control/durability.js";
 import type { CommandBody, ControlState, Member, NodeView, Outcome, Phase } from "../../../src/control/types.js";
 
 const token = { term: 2, index: 7 };
@@ -37,6 +38,7 @@ function state(changes: Partial<ControlState> = {}): ControlState {
     released: null,
     handover: null,
     paused: false,
+    durability: noDurability,
     history: [],
     ...changes,
   };

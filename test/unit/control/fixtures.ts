@@ -163,6 +163,7 @@ export function leaderInput(state: ControlState, change: LeaderChange = {}): Lea
     firstReportMs: null,
     openAttempts: 0,
     maximumLagOnFailover: -1,
+    unsyncedSinceMs: new Map(),
     ...rest,
     raft: {
       term: 1,
@@ -192,6 +193,7 @@ export function nodeInput(state: ControlState, change: NodeChange = {}): NodeInp
     pointedAt: null,
     promotedUnder: null,
     lease: { token: null, live: false, open: false },
+    sync: { list: null, provenLsn: null },
     pledgedFor: null,
     ...rest,
     server: {
