@@ -15,7 +15,6 @@ import { advance, hasReady, takeReady } from "./ready.js";
 import {
   answerStaleLeader,
   appendEntry,
-  broadcastAppend,
   broadcastHeartbeat,
   noteLeaderContact,
   onAppendEntries,
@@ -89,7 +88,7 @@ class Node implements RaftNode {
     }
     const index = s.log.lastIndex + 1;
     appendEntry(s, { term: s.term, index, type: "data", data: new Uint8Array(data) });
-    broadcastAppend(s);
+    s.appendsDue = true;
     return { ok: true, term: s.term, index };
   }
 

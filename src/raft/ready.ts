@@ -1,7 +1,7 @@
 /** What the core hands out and takes back: one Ready at a time, so that one write batch is in flight (R7). */
 import { countSelfVote } from "./election.js";
 import { invariant } from "./errors.js";
-import { advanceCommit } from "./replication.js";
+import { advanceCommit, broadcastAppend } from "./replication.js";
 import type { NodeState } from "./state.js";
 import type { Entry, HardState, Ready } from "./types.js";
 
@@ -22,6 +22,7 @@ export function hasReady(s: NodeState): boolean {
 export function takeReady(s: NodeState): Ready {
   invariant(s.inFlight === null, "the previous Ready was not advanced yet");
   const { log, emitted } = s;
+  sendDueAppends(s);
   const snapshot = log.unstableSnapshot;
   const entries = log.range(log.stable, log.lastIndex);
   const applied = snapshot === null ? log.applied : Math.max(log.applied, snapshot.index);
@@ -53,6 +54,13 @@ export function takeReady(s: NodeState): Ready {
     selfVoteTerm: s.selfVotePending ? s.term : 0,
   };
   return ready;
+}
+
+/** Messages leave with a Ready only: nothing is later for having waited for it, and many proposals make one append. */
+function sendDueAppends(s: NodeState): void {
+  const due = s.appendsDue && s.role === "leader";
+  s.appendsDue = false;
+  if (due) broadcastAppend(s);
 }
 
 export function advance(s: NodeState, ready: Ready): void {

@@ -79,6 +79,8 @@ export class NodeState {
   electionElapsedMs: Millis = 0;
   heartbeatDeadlineMs: Millis = 0;
   uncommittedBytes = 0;
+  /** Proposals since the last Ready: they go out together with it, in one append a follower. */
+  appendsDue = false;
   transferTarget: NodeId | 0 = 0;
   transferDeadlineMs: Millis = 0;
   transferSent = false;

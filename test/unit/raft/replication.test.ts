@@ -43,6 +43,19 @@ test("R1: an ack waits for the disk; the leader's appends do not wait for its ow
   assert.equal(atFollower.messagesAfterPersist[0]?.type, "AppendEntriesResponse");
 });
 
+test("proposals that wait for the same Ready make one append a follower, however many they are", () => {
+  const net = new Network([1, 2, 3]);
+  net.elect(1);
+  for (let number = 0; number < 20; number += 1) net.propose(1, `p${number}`);
+  const ready = net.node(1).ready();
+  const sent = ready.messages.map((m) => (m.type === "AppendEntries" ? [m.to, m.entries.length] : [m.to, m.type]));
+  assert.deepEqual(sent, [
+    [2, 20],
+    [3, 20],
+  ]);
+  assert.equal(ready.entries.length, 20, "and one write");
+});
+
 test("R4: the leader's own copy counts only once it is durable", () => {
   const net = new Network([1, 2, 3]);
   net.elect(1);
