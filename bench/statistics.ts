@@ -8,12 +8,17 @@ export interface Summary {
 
 /** @throws Error when there are no values */
 export function summarize(values: readonly number[]): Summary {
+  return { median: percentile(values, 50), min: percentile(values, 0), max: percentile(values, 100), values };
+}
+
+/** Between two values the place decides (linear). @throws Error when there are no values */
+export function percentile(values: readonly number[], percent: number): number {
   if (values.length === 0) throw new Error("there is nothing to summarize");
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (index: number) => sorted[index] as number;
-  const middle = Math.floor(sorted.length / 2);
-  const median = sorted.length % 2 === 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2;
-  return { median, min: at(0), max: at(sorted.length - 1), values };
+  const place = ((sorted.length - 1) * percent) / 100;
+  const below = sorted[Math.floor(place)] as number;
+  const above = sorted[Math.ceil(place)] as number;
+  return below + (above - below) * (place - Math.floor(place));
 }
 
 export function round(value: number, digits = 1): number {
