@@ -1,9 +1,10 @@
 /** Elections: timers, pre-vote, votes, stickiness (paper 5.2, 5.4.1; dissertation 4.2.3, 9.6). */
 import { isVoter, membersOf } from "./configuration.js";
+import { memoryOf } from "./memory.js";
 import { tallyVotes } from "./quorum.js";
 import { becomeCandidate, becomeFollower, becomeLeader, becomePreCandidate } from "./roles.js";
 import type { MessageOf, NodeState } from "./state.js";
-import type { NodeId } from "./types.js";
+import type { LogIndex, NodeId } from "./types.js";
 
 /** The election timer ran out. */
 export function electionTimeout(s: NodeState): void {
@@ -26,6 +27,7 @@ export function preCampaign(s: NodeState): void {
       term: s.term + 1,
       lastIndex: s.log.lastIndex,
       lastTerm: s.log.lastTerm,
+      ...memoryOf(s, to),
     });
   }
   countVotes(s);
@@ -45,6 +47,7 @@ export function campaign(s: NodeState, transfer: boolean): void {
       lastIndex: s.log.lastIndex,
       lastTerm: s.log.lastTerm,
       transfer,
+      ...memoryOf(s, to),
     };
     if (durable) s.send(request);
     else s.sendAfterPersist(request);
@@ -67,6 +70,38 @@ export function isSticky(s: NodeState): boolean {
   return s.leader !== 0 && !s.stickinessWaived && s.now - s.leaderContactMs < s.options.electionTimeoutMs;
 }
 
+/** This life is young, and a leader may still have to say what the disk must hold (R51). */
+export function inRestartGrace(s: NodeState): boolean {
+  return s.now - s.startedAtMs < (s.options.restartGraceMs ?? 0);
+}
+
+/** To a candidate that is not listened to: nothing, unless it is one that was removed and does not know it (R38). */
+export function tellIfRemoved(s: NodeState, m: MessageOf<"PreVote"> | MessageOf<"RequestVote">): void {
+  const told = removalOf(s, m.from);
+  if (told.removedAt === undefined) return;
+  const base = { from: s.id, to: m.from, term: s.term, granted: false, ...told };
+  if (m.type === "PreVote") s.sendAfterPersist({ type: "PreVoteResponse", ...base });
+  else s.sendAfterPersist({ type: "RequestVoteResponse", elapsedMs: s.elapsedSinceAck(), ...base });
+}
+
+/** The index of the committed configuration when `id` is in neither that one nor the newest. */
+function removalOf(s: NodeState, id: NodeId): { removedAt?: LogIndex } {
+  const { index, config } = s.log.configAt(s.log.commit);
+  if (index === 0 || config.voters.length === 0) return {};
+  return membersOf(config).includes(id) || membersOf(s.log.config).includes(id) ? {} : { removedAt: index };
+}
+
+/**
+ * A peer says that the configuration committed at `removedAt` lacks this node. The conclusion is this node's own: only if
+ * an older one that it knows committed had it in, it was removed, and that for good (R39). Who is in no committed
+ * configuration that it knows may be about to become a member.
+ */
+export function onToldRemoved(s: NodeState, removedAt: LogIndex): void {
+  if (removedAt <= s.log.commit || !membersOf(s.log.committedConfig).includes(s.id)) return;
+  s.removedAt = Math.max(s.removedAt, removedAt);
+  if (s.role === "preCandidate" || s.role === "candidate") becomeFollower(s, s.term, 0);
+}
+
 /** The caller has adopted a higher term already. Votes are given whatever the own configuration says (R36). */
 export function onRequestVote(s: NodeState, m: MessageOf<"RequestVote">): void {
   const free = s.vote === m.from || (s.vote === 0 && s.leader === 0);
@@ -84,6 +119,8 @@ export function onRequestVote(s: NodeState, m: MessageOf<"RequestVote">): void {
     term: s.term,
     granted,
     elapsedMs: s.elapsedSinceAck(),
+    ...memoryOf(s, m.from),
+    ...(granted ? {} : removalOf(s, m.from)),
   });
 }
 
@@ -91,7 +128,9 @@ export function onRequestVote(s: NodeState, m: MessageOf<"RequestVote">): void {
 export function onPreVote(s: NodeState, m: MessageOf<"PreVote">): void {
   const granted = m.term > s.term && s.log.isUpToDate(m.lastIndex, m.lastTerm);
   const term = granted ? m.term : s.term;
-  s.sendAfterPersist({ type: "PreVoteResponse", from: s.id, to: m.from, term, granted });
+  const told = granted ? {} : removalOf(s, m.from);
+  const response = { type: "PreVoteResponse", from: s.id, to: m.from, term, granted } as const;
+  s.sendAfterPersist({ ...response, ...memoryOf(s, m.from), ...told });
 }
 
 export function onRequestVoteResponse(s: NodeState, m: MessageOf<"RequestVoteResponse">): void {

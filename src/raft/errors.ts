@@ -2,8 +2,24 @@
 
 /** The core, its storage or the cluster broke a rule that safety rests on: the process must stop, nothing else is safe. */
 export class RaftInvariantError extends Error {
-  readonly code = "RAFT_INVARIANT";
-  override readonly name = "RaftInvariantError";
+  readonly code: string = "RAFT_INVARIANT";
+  override readonly name: string = "RaftInvariantError";
+}
+
+/**
+ * This node's disk is older than what its peers remember of it: it has forgotten votes or entries that it acknowledged.
+ * It must never vote or acknowledge under its id again.
+ */
+export class RolledBackError extends RaftInvariantError {
+  override readonly code = "RAFT_ROLLED_BACK";
+  override readonly name = "RolledBackError";
+
+  constructor(proof: string) {
+    super(
+      `this node's Raft state was rolled back (a restored backup or snapshot of the disk?): ${proof}. ` +
+        "Remove its state directory, so that it joins again under a new id.",
+    );
+  }
 }
 
 /** A message that does not have the shape of the protocol. A peer's fault, never a reason to stop: drop it and say so. */

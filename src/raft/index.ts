@@ -16,6 +16,7 @@ export {
   MalformedMessageError,
   RaftInvariantError,
   RaftOptionsError,
+  RolledBackError,
 } from "./errors.js";
 export { emptyState } from "./log.js";
 export { createRaftNode } from "./node.js";

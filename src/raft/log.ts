@@ -89,14 +89,14 @@ export class RaftLog {
     return (this.#configs[this.#configs.length - 1] as ConfigAt).index;
   }
   get committedConfig(): Configuration {
-    return this.configAt(this.#commit);
+    return this.configAt(this.#commit).config;
   }
 
-  /** The configuration as of `index`, which must not be below the snapshot. */
-  configAt(index: LogIndex): Configuration {
+  /** The configuration as of `index`, which must not be below the snapshot, and since when it is in force at least. */
+  configAt(index: LogIndex): ConfigAt {
     for (let i = this.#configs.length - 1; i >= 0; i -= 1) {
       const at = this.#configs[i] as ConfigAt;
-      if (at.index <= index) return at.config;
+      if (at.index <= index) return at;
     }
     throw new RaftInvariantError(
       `no configuration is known as of ${index}, below the snapshot ${this.#snapshot.index}`,
@@ -210,7 +210,7 @@ export class RaftLog {
     invariant(upTo >= this.#snapshot.index, `compaction up to ${upTo} is below the snapshot ${this.#snapshot.index}`);
     invariant(this.#unstableSnapshot === null, "compaction while a snapshot is being installed");
     const term = this.term(upTo) as Term;
-    const config = this.configAt(upTo);
+    const { config } = this.configAt(upTo);
     const dropped = upTo - this.#snapshot.index;
     this.#snapshot = freezeSnapshot({ index: upTo, term, config, data });
     this.#entries.splice(0, dropped);

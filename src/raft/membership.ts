@@ -1,6 +1,7 @@
 /** Membership changes while leading (dissertation chapter 4): who is replicated to, what may be proposed, who leaves. */
 import { changedConfiguration, isJoint, isLearner, isVoter, leaveJoint, membersOf } from "./configuration.js";
 import { ConfigurationChangeError } from "./errors.js";
+import { forgetStrangers } from "./memory.js";
 import { Progress } from "./progress.js";
 import { advanceCommit, appendEntry, broadcastAppend } from "./replication.js";
 import { becomeFollower } from "./roles.js";
@@ -67,6 +68,7 @@ export function rebuildPeers(s: NodeState): void {
     peer.departUntilMs = s.now + departureElectionTimeouts * s.options.electionTimeoutMs;
   }
   s.peers = [...s.peerById.values()].sort((a, b) => a.id - b.id);
+  forgetStrangers(s);
 }
 
 /** Lets go of a removed peer that has been sent the commit of its removal, or that took too long. */

@@ -1,15 +1,19 @@
 /** One Raft node: the surface of the core. Dispatches every input to the file that knows the rule. */
 import {
   electionTimeout,
+  inRestartGrace,
   isSticky,
   onPreVote,
   onPreVoteResponse,
   onRequestVote,
   onRequestVoteResponse,
+  onToldRemoved,
   preCampaign,
+  tellIfRemoved,
 } from "./election.js";
 import { RaftOptionsError } from "./errors.js";
 import { forgetOverdueDepartures, proposeConfChange } from "./membership.js";
+import { checkOwnDisk, noteDurableTerm } from "./memory.js";
 import { onReadIndex, onReadIndexResponse, readIndex } from "./read-index.js";
 import { advance, hasReady, takeReady } from "./ready.js";
 import {
@@ -25,7 +29,7 @@ import {
 } from "./replication.js";
 import { becomeFollower } from "./roles.js";
 import { onInstallSnapshot, onInstallSnapshotResponse, reportSnapshot } from "./snapshot.js";
-import { NodeState } from "./state.js";
+import { type MessageOf, NodeState } from "./state.js";
 import { statusOf } from "./status.js";
 import { abortOverdueTransfer, onTimeoutNow, transferLeadership } from "./transfer.js";
 import type {
@@ -159,9 +163,14 @@ function tickLeader(s: NodeState): void {
     becomeFollower(s, s.term, 0);
     return;
   }
+  // Nothing leaves while a Ready is not done with: a disk that stalls has silenced this leader already (R28).
+  if (s.inFlight !== null && s.now - s.inFlightSinceMs >= s.options.electionTimeoutMs) {
+    becomeFollower(s, s.term, 0);
+    return;
+  }
   abortOverdueTransfer(s);
   forgetOverdueDepartures(s);
-  if (s.now >= s.heartbeatDeadlineMs) broadcastHeartbeat(s);
+  if (s.now >= s.heartbeatDeadlineMs && !s.heartbeatQueued) broadcastHeartbeat(s);
 }
 
 function proposalRefusal(s: NodeState): ProposeResult | null {
@@ -177,11 +186,23 @@ function proposalRefusal(s: NodeState): ProposeResult | null {
 /** Terms first, then the message itself. */
 function receive(s: NodeState, m: Message): void {
   if (m.to !== s.id || m.from === s.id || m.term > s.term + maxTermLead) return;
-  const asksForVote = m.type === "RequestVote" || m.type === "PreVote";
-  if (asksForVote && m.term > s.term && isSticky(s) && !(m.type === "RequestVote" && m.transfer)) return;
+  checkOwnDisk(s, m);
+  noteDurableTerm(s, m);
+  if ((m.type === "PreVote" || m.type === "RequestVote") && ignoresVoteRequest(s, m)) {
+    tellIfRemoved(s, m);
+    return;
+  }
+  if ((m.type === "PreVoteResponse" || m.type === "RequestVoteResponse") && m.removedAt !== undefined) {
+    onToldRemoved(s, m.removedAt);
+  }
   if (m.term > s.term && !isHypothetical(m)) becomeFollower(s, m.term, isFromLeader(m) ? m.from : 0);
   if (m.term < s.term) answerStale(s, m);
   else dispatch(s, m);
+}
+
+function ignoresVoteRequest(s: NodeState, m: MessageOf<"PreVote"> | MessageOf<"RequestVote">): boolean {
+  if (m.type === "RequestVote" && m.transfer) return false;
+  return inRestartGrace(s) || (m.term > s.term && isSticky(s));
 }
 
 /** The term of a pre-vote, and of the answer that grants it, is one that nobody is in yet (R6). */

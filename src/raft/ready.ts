@@ -44,6 +44,8 @@ export function takeReady(s: NodeState): Ready {
   s.messages = [];
   s.messagesAfterPersist = [];
   s.readStates = [];
+  s.heartbeatQueued = false;
+  s.inFlightSinceMs = s.now;
   const last: Entry | undefined = entries[entries.length - 1];
   s.inFlight = {
     ready,

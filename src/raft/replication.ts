@@ -2,6 +2,7 @@
 import { freezeEntry, payloadBytes } from "./entry.js";
 import { invariant } from "./errors.js";
 import { afterCommit, afterConfigAppended, forgetDeparted } from "./membership.js";
+import { holdingsOf, noteHoldings } from "./memory.js";
 import type { Progress } from "./progress.js";
 import { committedIndex } from "./quorum.js";
 import { onRoundAcked, releaseReads } from "./read-index.js";
@@ -56,6 +57,8 @@ function sendAppend(s: NodeState, peer: Progress, evenEmpty: boolean): boolean {
 /** Heartbeats carry no more commit index than the follower is known to match (R13), and the newest read round. */
 export function broadcastHeartbeat(s: NodeState): void {
   s.heartbeatDeadlineMs = s.now + s.options.heartbeatIntervalMs;
+  s.heartbeatQueued = true;
+  const holdings = holdingsOf(s);
   for (const peer of s.peers) {
     s.send({
       type: "Heartbeat",
@@ -64,6 +67,9 @@ export function broadcastHeartbeat(s: NodeState): void {
       term: s.term,
       commit: Math.min(peer.match, s.log.commit),
       round: s.readSequence,
+      reachedTerm: s.remembered.get(peer.id)?.term ?? 0,
+      heldIndex: peer.match,
+      holdings,
     });
   }
 }
@@ -216,6 +222,7 @@ export function answerStaleLeader(s: NodeState, to: NodeId): void {
 }
 
 export function onHeartbeat(s: NodeState, m: MessageOf<"Heartbeat">): void {
+  if (m.holdings !== undefined) noteHoldings(s, m.holdings);
   s.log.commitTo(m.commit);
   const response: MessageOf<"HeartbeatResponse"> = {
     type: "HeartbeatResponse",
@@ -234,6 +241,7 @@ export function noteLeaderContact(s: NodeState, from: NodeId): void {
   invariant(s.leader === 0 || s.leader === from, `nodes ${s.leader} and ${from} both lead in term ${s.term}`);
   s.leader = from;
   s.leaderContactMs = s.now;
+  s.removedAt = 0;
   s.lastAckMs = s.now;
   s.stickinessWaived = false;
   s.shortTimersLeft = 0;

@@ -1,6 +1,7 @@
 /** The transitions between roles; every other file changes role and term through these. */
 import { invariant } from "./errors.js";
 import { rebuildPeers } from "./membership.js";
+import { holdingsOf, noteHoldings } from "./memory.js";
 import { appendEntry, broadcastAppend } from "./replication.js";
 import type { NodeState } from "./state.js";
 import type { NodeId, Term } from "./types.js";
@@ -9,7 +10,10 @@ import type { NodeId, Term } from "./types.js";
 export function becomeFollower(s: NodeState, term: Term, leader: NodeId | 0): void {
   invariant(term >= s.term, `the term would go back from ${s.term} to ${term}`);
   // A leader has acknowledged itself until this moment: its own promise outlives its role (R57).
-  if (s.role === "leader") s.lastAckMs = s.now;
+  if (s.role === "leader") {
+    s.lastAckMs = s.now;
+    noteHoldings(s, holdingsOf(s));
+  }
   if (term > s.term) {
     s.term = term;
     s.vote = 0;

@@ -5,6 +5,7 @@
 import { isVoter } from "./configuration.js";
 import { invariant } from "./errors.js";
 import { RaftLog } from "./log.js";
+import type { PeerMemory } from "./memory.js";
 import type { Progress } from "./progress.js";
 import type {
   HardState,
@@ -69,6 +70,11 @@ export class NodeState {
   grantedElapsedMs: Millis = Number.MAX_SAFE_INTEGER;
   /** Local time of the last leader message this node acknowledged (reference 4.2); unused while it leads. */
   lastAckMs: Millis = 0;
+  startedAtMs: Millis = 0;
+  /** Not 0: a peer knows this node removed as of this index (R38). */
+  removedAt: LogIndex = 0;
+  /** What this node knows of its peers' disks, whatever its role (R51). */
+  readonly remembered = new Map<NodeId, PeerMemory>();
 
   // Leading.
   /** Ascending by id, without this node. */
@@ -78,6 +84,8 @@ export class NodeState {
   electedAtMs: Millis = 0;
   electionElapsedMs: Millis = 0;
   heartbeatDeadlineMs: Millis = 0;
+  /** Heartbeats wait for the next Ready: no more of them before it (R28). */
+  heartbeatQueued = false;
   uncommittedBytes = 0;
   /** Proposals since the last Ready: they go out together with it, in one append a follower. */
   appendsDue = false;
@@ -97,6 +105,8 @@ export class NodeState {
   messagesAfterPersist: Message[] = [];
   readStates: ReadState[] = [];
   inFlight: InFlight | null = null;
+  /** When the Ready in flight was handed out. */
+  inFlightSinceMs: Millis = 0;
 
   constructor(options: RaftOptions) {
     const { hardState } = options.initial;
@@ -119,6 +129,7 @@ export class NodeState {
     // Promises of an earlier life are unknown: assume that one was given just now (R57).
     this.started = true;
     this.now = now;
+    this.startedAtMs = now;
     this.lastAckMs = now;
     this.drawElectionTimer();
   }
@@ -152,7 +163,7 @@ export class NodeState {
    */
   promotable(): boolean {
     const { log } = this;
-    if (log.unstableSnapshot !== null) return false;
+    if (log.unstableSnapshot !== null || this.removedAt !== 0) return false;
     if (isVoter(log.config, this.id)) return true;
     return log.configIndex > log.commit && isVoter(log.committedConfig, this.id);
   }

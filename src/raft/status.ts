@@ -29,6 +29,7 @@ export function statusOf(s: NodeState): Status {
     termCommitted: s.termCommitted(),
     electedAtMs: leads ? s.electedAtMs : 0,
     electionElapsedMs: leads ? s.electionElapsedMs : 0,
+    removedAt: s.removedAt,
   };
 }
 

@@ -71,6 +71,25 @@ interface MessageBase {
   readonly term: Term;
 }
 
+/** What the sender remembers of the receiver's disk (R51); absent when it remembers nothing. */
+interface Remembers {
+  /** A term that the receiver had durable once. */
+  readonly reachedTerm?: Term;
+  /** The receiver held the log up to here once: committed entries, or those of the very leader that says so. */
+  readonly heldIndex?: LogIndex;
+}
+
+/** An answer to somebody who is no member of the configuration that the sender knows committed at this index (R38). */
+interface TellsRemoval {
+  readonly removedAt?: LogIndex;
+}
+
+/** A follower holds what is committed up to `index`. */
+export interface Holding {
+  readonly id: NodeId;
+  readonly index: LogIndex;
+}
+
 /** Unique per leader term: (term, sequence), made by the leader (dissertation 6.4). */
 export interface ReadToken {
   readonly term: Term;
@@ -78,21 +97,24 @@ export interface ReadToken {
 }
 
 export type Message =
-  | (MessageBase & {
-      readonly type: "RequestVote";
-      readonly lastIndex: LogIndex;
-      readonly lastTerm: Term;
-      /** The receiver of a TimeoutNow campaigns with this flag; voters then ignore leader stickiness. */
-      readonly transfer: boolean;
-    })
-  | (MessageBase & {
-      readonly type: "RequestVoteResponse";
-      readonly granted: boolean;
-      /** Milliseconds since this voter last acknowledged any leader message; feeds the lease hold of a new leader. */
-      readonly elapsedMs: Millis;
-    })
-  | (MessageBase & { readonly type: "PreVote"; readonly lastIndex: LogIndex; readonly lastTerm: Term })
-  | (MessageBase & { readonly type: "PreVoteResponse"; readonly granted: boolean })
+  | (MessageBase &
+      Remembers & {
+        readonly type: "RequestVote";
+        readonly lastIndex: LogIndex;
+        readonly lastTerm: Term;
+        /** The receiver of a TimeoutNow campaigns with this flag; voters then ignore leader stickiness. */
+        readonly transfer: boolean;
+      })
+  | (MessageBase &
+      Remembers &
+      TellsRemoval & {
+        readonly type: "RequestVoteResponse";
+        readonly granted: boolean;
+        /** Milliseconds since this voter last acknowledged any leader message; feeds the lease hold of a new leader. */
+        readonly elapsedMs: Millis;
+      })
+  | (MessageBase & Remembers & { readonly type: "PreVote"; readonly lastIndex: LogIndex; readonly lastTerm: Term })
+  | (MessageBase & Remembers & TellsRemoval & { readonly type: "PreVoteResponse"; readonly granted: boolean })
   | (MessageBase & {
       readonly type: "AppendEntries";
       readonly prevIndex: LogIndex;
@@ -108,7 +130,14 @@ export type Message =
       readonly hintIndex: LogIndex;
       readonly hintTerm: Term;
     })
-  | (MessageBase & { readonly type: "Heartbeat"; readonly commit: LogIndex; readonly round: number })
+  | (MessageBase &
+      Remembers & {
+        readonly type: "Heartbeat";
+        readonly commit: LogIndex;
+        readonly round: number;
+        /** What the other followers hold, for when this leader is gone (R51). */
+        readonly holdings?: readonly Holding[];
+      })
   | (MessageBase & { readonly type: "HeartbeatResponse"; readonly round: number })
   | (MessageBase & { readonly type: "InstallSnapshot"; readonly snapshot: Snapshot })
   | (MessageBase & { readonly type: "InstallSnapshotResponse"; readonly matchIndex: LogIndex })
@@ -180,6 +209,11 @@ export interface Status {
    * an earlier leader may still be running for leaseMs - electionElapsedMs after `electedAtMs`.
    */
   electionElapsedMs: Millis;
+  /**
+   * Not 0: a peer says that this node is no member any more as of this index. It does not campaign (R38); a leader that
+   * talks to it again makes it 0.
+   */
+  removedAt: LogIndex;
 }
 
 export interface RaftNode {
@@ -221,4 +255,9 @@ export interface RaftOptions {
   maxInflightAppends: number;
   maxUncommittedBytes: number;
   initial: PersistentState;
+  /**
+   * After its start a node gives no vote for so long, unless its leader names the candidate: a leader that lives has
+   * the time to say what this node's disk must hold (R51). Default 0; an election timeout is a good value.
+   */
+  restartGraceMs?: number;
 }

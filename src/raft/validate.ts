@@ -31,19 +31,19 @@ function body(f: Fields, base: { from: NodeId; to: NodeId; term: number }): Mess
   const { type } = f;
   switch (type) {
     case "RequestVote":
-      return { type, ...base, ...logEnd(f), transfer: boolean(f, "transfer") };
+      return { type, ...base, ...logEnd(f), transfer: boolean(f, "transfer"), ...remembers(f) };
     case "RequestVoteResponse":
-      return { type, ...base, granted: boolean(f, "granted"), elapsedMs: natural(f, "elapsedMs") };
+      return { type, ...base, ...answer(f), elapsedMs: natural(f, "elapsedMs") };
     case "PreVote":
-      return { type, ...base, ...logEnd(f) };
+      return { type, ...base, ...logEnd(f), ...remembers(f) };
     case "PreVoteResponse":
-      return { type, ...base, granted: boolean(f, "granted") };
+      return { type, ...base, ...answer(f) };
     case "AppendEntries":
       return appendEntries(f, base);
     case "AppendEntriesResponse":
       return appendResponse(f, base);
     case "Heartbeat":
-      return { type, ...base, commit: natural(f, "commit"), round: natural(f, "round") };
+      return heartbeat(f, base);
     case "HeartbeatResponse":
       return { type, ...base, round: natural(f, "round") };
     case "InstallSnapshot":
@@ -81,6 +81,30 @@ function appendEntries(f: Fields, base: { from: NodeId; to: NodeId; term: number
     entries.push(entry);
   }
   return { type: "AppendEntries", ...base, prevIndex, prevTerm, entries, commit: natural(f, "commit") };
+}
+
+function answer(f: Fields): { granted: boolean; reachedTerm?: number; heldIndex?: number; removedAt?: number } {
+  const granted = boolean(f, "granted");
+  const told = f.removedAt === undefined ? {} : { removedAt: natural(f, "removedAt") };
+  return { granted, ...remembers(f), ...told };
+}
+
+function remembers(f: Fields): { reachedTerm?: number; heldIndex?: number } {
+  return {
+    ...(f.reachedTerm === undefined ? {} : { reachedTerm: term(f, "reachedTerm") }),
+    ...(f.heldIndex === undefined ? {} : { heldIndex: natural(f, "heldIndex") }),
+  };
+}
+
+function heartbeat(f: Fields, base: { from: NodeId; to: NodeId; term: number }): Message {
+  const message = { ...base, commit: natural(f, "commit"), round: natural(f, "round"), ...remembers(f) };
+  if (f.holdings === undefined) return { type: "Heartbeat", ...message };
+  const holdings = array(f.holdings, "holdings", maxNodesPerConfiguration).map((value, i) => {
+    const at = `holdings[${i}]`;
+    const holding = record(value, at);
+    return { id: positive(holding, "id", at), index: natural(holding, "index", at) };
+  });
+  return { type: "Heartbeat", ...message, holdings };
 }
 
 function appendResponse(f: Fields, base: { from: NodeId; to: NodeId; term: number }): Message {
