@@ -1,15 +1,12 @@
 /** Brings the Raft configuration to the committed members, one change at a time: learner first, voter when caught up. */
 import type { ConfOp } from "../raft/types.js";
 import type { LeaderAction, LeaderInput } from "./decisions.js";
-import { lsnDifference } from "./lsn.js";
 import { currentHolder, memberById, nodeName } from "./membership.js";
-import { tokensEqual } from "./token.js";
+import { hasCaughtUp } from "./set-change.js";
 import type { Member } from "./types.js";
 
 /** A learner this close to the end of the log, in entries, is caught up; the rest comes with the next append. */
 const logSlack = 64;
-/** And this close to the primary's write position, in bytes: one WAL segment. */
-const walSlackBytes = 16 * 1024 * 1024;
 
 export function membershipChange(input: LeaderInput): LeaderAction | null {
   return (
@@ -60,24 +57,8 @@ function hasLog(input: LeaderInput, id: number): boolean {
   return progress?.recentActive === true && input.raft.lastIndex - progress.match <= logSlack;
 }
 
-/** It replayed the current primary's marker, streams, and is at most a segment behind what the primary last said. */
 function hasWal(input: LeaderInput, member: Member): boolean {
-  const { state } = input;
-  const holder = currentHolder(state);
-  if (state.phase.kind !== "steady" || holder === null) return false;
-  if (member.id === holder) return true;
-  const own = recentGossip(input, member.id);
-  const primary = recentGossip(input, holder);
-  if (own === null || primary === null || !tokensEqual(own.token, state.current) || own.state !== "streaming")
-    return false;
-  const received = own.receiveLsn ?? own.replayLsn;
-  if (received === null || primary.writeLsn === null) return false;
-  return lsnDifference(primary.writeLsn, received) <= walSlackBytes;
-}
-
-function recentGossip(input: LeaderInput, id: number) {
-  const heard = input.gossip.get(id);
-  return heard !== undefined && input.now - heard.receivedAtMs <= input.state.leaseMs ? heard.gossip : null;
+  return member.id === currentHolder(input.state) ? input.state.phase.kind === "steady" : hasCaughtUp(input, member.id);
 }
 
 function change(op: ConfOp, text: string): LeaderAction {

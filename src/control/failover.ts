@@ -6,10 +6,13 @@
 import type { Millis, NodeId } from "../raft/types.js";
 import { membershipChange } from "./configuration.js";
 import type { LeaderAction, LeaderInput } from "./decisions.js";
-import { dataVoters, elect, isActive, plannedLimitMs } from "./election.js";
+import { describeSet, hasSet, neededPositions } from "./durability.js";
+import { elect, plannedLimitMs } from "./election.js";
 import { leaseTimings } from "./lease.js";
 import { currentHolder, isElectable, isReleased, memberById, nodeName, promotionOf } from "./membership.js";
-import type { FailoverReason, Phase } from "./types.js";
+import { electors, isActive } from "./positions.js";
+import { setChange } from "./set-change.js";
+import type { FailoverReason, Member, Phase } from "./types.js";
 
 export interface FailoverRow {
   readonly name: string;
@@ -136,6 +139,12 @@ export const failoverTable: readonly FailoverRow[] = [
       input.mayGrant.ok && input.state.current !== null ? propose({ type: "grant", token: input.state.current }) : null,
   },
   {
+    name: "set change",
+    phases: ["steady", "granted"],
+    when: "quorum mode, and the durability set is not what it should be or its promise is not in force (section 3a)",
+    act: setChange,
+  },
+  {
     name: "membership",
     phases: everyPhase,
     when: "the Raft configuration differs from the members, or a learner has caught up",
@@ -167,7 +176,18 @@ export const failoverTable: readonly FailoverRow[] = [
     name: "wait for the opening",
     phases: ["granted"],
     when: "otherwise",
-    act: (input) => wait(`waiting for ${holderName(input)} to open as the new primary`),
+    act: (input) => wait(`waiting for ${holderName(input)} to open as the new primary${acknowledgers(input)}`),
+  },
+  {
+    name: "wait for the primary",
+    phases: ["steady"],
+    when: "no renewal for 0.9 D, and too few of the set are alive to choose another primary",
+    act: (input) => {
+      const isSilent = input.now >= input.suspectAtMs && hasSet(input.state.durability);
+      return isSilent
+        ? wait(`${holderName(input)} does not renew its lease; waiting for it: ${tooFewAlive(input)}`)
+        : null;
+    },
   },
 ];
 
@@ -244,9 +264,29 @@ function transfer(input: LeaderInput): LeaderAction | null {
 /** Entries that the core's own transfer brings over in one append. */
 const transferSlack = 16;
 
+/** Somebody else can be promoted: beginning a failover that nobody can end would only stop the old primary for good. */
 function hasAlternative(input: LeaderInput): boolean {
+  const alive = aliveElectors(input);
+  if (!alive.some(isElectable)) return false;
+  const { durability } = input.state;
+  return !hasSet(durability) || alive.length >= neededPositions(durability);
+}
+
+function aliveElectors(input: LeaderInput): readonly Member[] {
   const holder = currentHolder(input.state);
-  return dataVoters(input).some((member) => member.id !== holder && isElectable(member) && isActive(input, member.id));
+  return electors(input).filter(({ id }) => id !== holder && isActive(input, id));
+}
+
+function tooFewAlive(input: LeaderInput): string {
+  const needed = neededPositions(input.state.durability);
+  const alive = aliveElectors(input);
+  return `${alive.length} other nodes of the durability set are alive, a new primary needs ${needed}`;
+}
+
+function acknowledgers({ state }: LeaderInput): string {
+  const { durability, current } = state;
+  if (!hasSet(durability) || promotionOf(state, current)?.forkLsn === null) return "";
+  return `: its marker has to reach ${describeSet(state, durability.target ?? durability)}`;
 }
 
 /** While it hands over in time and is heard of, the holder's silence about its lease is what was asked for. */

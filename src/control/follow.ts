@@ -3,10 +3,11 @@
  * in the middle, it says how to go on. Whether local WAL belongs to the new primary's history is `lineage.ts`.
  */
 import type { NodeAction, NodeInput } from "./decisions.js";
+import { hasSet, sameSet, wantedList } from "./durability.js";
 import { judgeLineage } from "./lineage.js";
 import { currentHolder, isReleased, memberById, nodeName, promotionOf } from "./membership.js";
 import { compareTokens, formatToken, tokensEqual } from "./token.js";
-import type { ControlState, Member, Token } from "./types.js";
+import type { ControlState, Member, SyncList, Token } from "./types.js";
 
 export function decideNode(input: NodeInput): NodeAction {
   const { state } = input;
@@ -43,9 +44,14 @@ function isBehind({ state, pledge, pointedAt, promotedUnder, server }: NodeInput
   if (newer(server.markerToken)) return true;
   if (current === null) return false;
   const { kind } = state.phase;
-  // A node promotes only once `grant` is applied, and is pointed at a primary only once that has opened.
+  // A node promotes only once `grant` is applied, and is pointed at a primary only once that has written its marker.
   if (tokensEqual(promotedUnder, current) && kind !== "granted" && kind !== "steady") return true;
-  return tokensEqual(pointedAt, current) && kind !== "steady";
+  return tokensEqual(pointedAt, current) && !isMarked(state);
+}
+
+/** The current promotion's fork is known: its node left recovery and wrote its marker. */
+function isMarked(state: ControlState): boolean {
+  return (promotionOf(state, state.current)?.forkLsn ?? null) !== null;
 }
 
 function behind(): NodeAction {
@@ -75,7 +81,18 @@ function whileRecruiting(input: NodeInput, token: Token): NodeAction {
 
 function whilePromoted(input: NodeInput): NodeAction {
   if (input.server.inRecovery === false) return demote("another promotion has been committed; this server must stop");
-  return releaseOfOwn(input) ?? none("waiting until no earlier lease can be running");
+  return latePledge(input) ?? releaseOfOwn(input) ?? none("waiting until no earlier lease can be running");
+}
+
+/** A node that missed the recruit leaves the old primary now: what it still received from there would be rewound. */
+function latePledge({ state, server, pledgedFor }: NodeInput): NodeAction | null {
+  const { current } = state;
+  const { followingToken } = server;
+  if (current === null || followingToken === null || tokensEqual(followingToken, current)) return null;
+  if (tokensEqual(pledgedFor, current)) return null;
+  // Judging a position that an old primary can still move would be judging nothing.
+  const text = `leaving the primary of ${formatToken(followingToken)}: ${formatToken(current)} has replaced it`;
+  return { type: "pledge", token: current, waitLsn: null, text };
 }
 
 /** This node held the newest granted token and is in recovery again: its lease is over, nobody need wait for it. */
@@ -101,7 +118,7 @@ function asHolder(input: NodeInput, token: Token): NodeAction {
   }
   if (server.inRecovery) {
     if (tokensEqual(input.promotedUnder, token)) return releasing(state, token, input.selfId);
-    return promotion(state, token, `promoting this server under token ${formatToken(token)}`);
+    return promotion(input, token, `promoting this server under token ${formatToken(token)}`);
   }
   if (!tokensEqual(input.promotedUnder, token)) {
     return demote(`this server left recovery, but not by the promotion under ${formatToken(token)}`);
@@ -110,13 +127,60 @@ function asHolder(input: NodeInput, token: Token): NodeAction {
     const to = state.handover.target === null ? "the most advanced node" : nodeName(state, state.handover.target);
     return { type: "handover", token, text: `handing over to ${to}` };
   }
+  const list = listOf(input);
+  // An agent that was just started takes up the renewals first: the steps to the opening may take long.
+  if (list !== null && tokensEqual(lease.token, token)) return asPrimary(input, token, list);
+  const leftover = list === null ? leftoverList(input, token) : null;
+  if (leftover !== null) return leftover;
   const isOpen = lease.open && tokensEqual(lease.token, token);
   if (state.phase.kind === "steady" && isOpen) return none("");
-  return promotion(state, token, `opening this server under token ${formatToken(token)}`);
+  return promotion(input, token, `opening this server under token ${formatToken(token)}`);
 }
 
-function promotion(state: ControlState, token: Token, text: string): NodeAction {
-  return { type: "promote", token, parent: promotionOf(state, token)?.parent ?? null, list: null, text };
+/** The list that this primary has to have in force; null in asynchronous mode, or when no set was committed yet. */
+function listOf({ state, selfId }: NodeInput): SyncList | null {
+  return hasSet(state.durability) ? wantedList(state.durability, selfId) : null;
+}
+
+/** The promise has ended in the log: what is left of it in the server goes now, not earlier. */
+function leftoverList({ sync }: NodeInput, token: Token): NodeAction | null {
+  if (sync.list === null || sync.list.acks === 0) return null;
+  const text = "commits of this server wait for no standby any more";
+  return { type: "setSyncList", token, list: { members: [], acks: 0 }, text };
+}
+
+/** Out of recovery in quorum mode: list, marker, proof, opening, and the last step of a set change. */
+function asPrimary({ state, server, lease, sync }: NodeInput, token: Token, list: SyncList): NodeAction {
+  const promotion = promotionOf(state, token);
+  const named = formatToken(token);
+  if (sync.list === null || !sameSet(sync.list, list)) {
+    const names = list.members.map((id) => nodeName(state, id)).join(", ");
+    const text = list.acks === 0 ? "commits wait for no standby" : `commits wait for ${list.acks} of ${names}`;
+    return { type: "setSyncList", token, list, text };
+  }
+  const { timeline = null, forkLsn = null, parent = null } = promotion ?? {};
+  if (timeline === null || forkLsn === null || !tokensEqual(server.markerToken, token)) {
+    return { type: "mark", token, parent, text: `writing the marker of ${named}` };
+  }
+  const isOpen = state.phase.kind === "steady" && lease.open;
+  const { version, target } = state.durability;
+  if (isOpen && target === null) return none("");
+  if (sync.provenLsn === null) {
+    return { type: "proveSyncList", token, list, text: "waiting until the synchronous standbys have what was written" };
+  }
+  if (!isOpen) return { type: "open", token, timeline, forkLsn, text: `opening this server under token ${named}` };
+  return {
+    type: "settle",
+    token,
+    version,
+    lsn: sync.provenLsn,
+    text: "the new list of synchronous standbys is in force",
+  };
+}
+
+function promotion(input: NodeInput, token: Token, text: string): NodeAction {
+  const parent = promotionOf(input.state, token)?.parent ?? null;
+  return { type: "promote", token, parent, list: listOf(input), text };
 }
 
 function asStandby(input: NodeInput, token: Token): NodeAction {
@@ -130,8 +194,10 @@ function asStandby(input: NodeInput, token: Token): NodeAction {
   }
   if (current === undefined || primary === undefined) return none("the primary is not a member of the cluster");
   const { timeline, forkLsn } = current;
-  if (state.phase.kind !== "steady" || timeline === null || forkLsn === null) {
-    return none(`waiting for ${primary.name} to open under token ${formatToken(token)}`);
+  if (timeline === null || forkLsn === null) {
+    return (
+      latePledge(input) ?? none(`waiting for ${primary.name} to write its marker under token ${formatToken(token)}`)
+    );
   }
   if (!server.reachable || server.inRecovery === null) return none("the local server does not answer");
   if (tokensEqual(server.followingToken, token)) {
@@ -139,10 +205,11 @@ function asStandby(input: NodeInput, token: Token): NodeAction {
     const text = `${primary.name} no longer has the WAL that comes after ${server.replayLsn ?? "this node's position"}; rebuilding from it`;
     return { type: "rejoin", token, primary, method: "rebuild", timeline, text };
   }
-  if (server.followingToken !== null && !tokensEqual(input.pledgedFor, token)) {
-    // Judging a position that an old primary can still move would be judging nothing.
-    const text = `leaving the primary of ${formatToken(server.followingToken)} before following ${primary.name}`;
-    return { type: "pledge", token, waitLsn: null, text };
+  const late = latePledge(input);
+  if (late !== null) return late;
+  if (server.rejoining === true) {
+    const text = `a rejoin was not completed before ${primary.name} became primary; rebuilding from it`;
+    return { type: "rejoin", token, primary, method: "rebuild", timeline, text };
   }
   return joinPrimary(input, token, primary, timeline);
 }
