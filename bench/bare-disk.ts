@@ -1,24 +1,43 @@
 /** What one durable append costs here without anything around it: the limit of a commit. */
-import { open, rm, statfs } from "node:fs/promises";
+import { type FileHandle, open, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 
 /** @returns milliseconds of each append of so many bytes followed by fdatasync */
-export async function bareAppends(directory: string, count: number, bytes: number): Promise<number[]> {
-  const path = join(directory, "bare");
+export function bareAppends(directory: string, count: number, bytes: number): Promise<number[]> {
+  return bareMajorityAppends(directory, count, bytes, 1);
+}
+
+/**
+ * The same for so many files at once, as when all nodes of a group have their logs on one disk: each time ends when most
+ * of the files are durable. Needs a libuv thread for each file (UV_THREADPOOL_SIZE).
+ */
+export async function bareMajorityAppends(
+  directory: string,
+  count: number,
+  bytes: number,
+  files: number,
+): Promise<number[]> {
   const block = Buffer.alloc(bytes, 0x61);
-  const handle = await open(path, "wx", 0o600);
+  const paths = Array.from({ length: files }, (_, at) => join(directory, `bare${at}`));
+  const handles: FileHandle[] = [];
   try {
+    for (const path of paths) handles.push(await open(path, "wx", 0o600));
     const times: number[] = [];
     for (let number = 0; number < count; number++) {
       const startMs = performance.now();
-      await handle.write(block, 0, bytes, number * bytes);
-      await handle.datasync();
-      times.push(performance.now() - startMs);
+      const ends = await Promise.all(
+        handles.map(async (handle) => {
+          await handle.write(block, 0, bytes, number * bytes);
+          await handle.datasync();
+          return performance.now();
+        }),
+      );
+      times.push((ends.sort((a, b) => a - b)[files >> 1] as number) - startMs);
     }
     return times;
   } finally {
-    await handle.close();
-    await rm(path, { force: true });
+    for (const handle of handles) await handle.close();
+    for (const path of paths) await rm(path, { force: true });
   }
 }
 

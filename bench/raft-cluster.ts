@@ -58,7 +58,10 @@ export class RaftProcess {
       this.#fail = reject;
     });
     this.#failed.catch(() => undefined);
-    this.#child = fork(program, { stdio: ["ignore", "ignore", "inherit", "ipc"] });
+    this.#child = fork(program, {
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      env: { ...process.env, UV_THREADPOOL_SIZE: undefined },
+    });
     alive.add(this.#child);
     this.#child.on("exit", (code, signal) => {
       alive.delete(this.#child);

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { compactEvery } from "../src/agent/raft-settings.js";
 import { leaseTimings } from "../src/control/index.js";
-import { bareAppends } from "./bare-disk.js";
+import { bareAppends, bareMajorityAppends } from "./bare-disk.js";
 import { RaftCluster } from "./raft-cluster.js";
 import type { RaftBenchOptions } from "./raft-options.js";
 import type { NodeReport } from "./raft-protocol.js";
@@ -37,11 +37,21 @@ export interface LeaderLoss extends Latency {
   readonly idealMedianTimeouts: number;
 }
 
+export interface SingleClient extends Latency {
+  readonly perSecond: number;
+  /** One append + fdatasync alone, and the median over it. */
+  readonly bare: Latency;
+  readonly ratio: number;
+  /** As many at once as there are nodes, until most are durable: what this one disk allows, and the median over it. */
+  readonly bareTogether: Latency;
+  readonly ratioTogether: number;
+}
+
 export interface SizeResult {
   readonly nodes: number;
   readonly killed: LeaderLoss;
   readonly silent: LeaderLoss;
-  readonly single: Latency & { readonly perSecond: number; readonly bare: Latency; readonly ratio: number };
+  readonly single: SingleClient;
   readonly batched: Latency & { readonly perSecond: number };
   readonly perCommitSingle: PerCommit;
   readonly perCommitBatched: PerCommit;
@@ -55,7 +65,7 @@ export interface SizeResult {
     readonly processMs: number;
     readonly openMs: number;
   };
-  /** Leaders that changed during a load although nobody killed them. */
+  /** Leaders that changed during the batched load although nobody killed them. */
   readonly disturbances: number;
 }
 
@@ -93,12 +103,8 @@ async function measureCommits(
   proposals: number,
   tell: (text: string) => void,
 ): Promise<Commits> {
-  const bareTimes = await bareAppends(directory, options.singleProposals, bareAppendBytes);
-  const one = await load(cluster, options.singleProposals, 1);
-  bareTimes.push(...(await bareAppends(directory, options.singleProposals, bareAppendBytes)));
-  const bare = latency(bareTimes);
-  const single = { ...latency(one.latenciesMs), perSecond: round(one.perSecond), bare };
-  tell(`one client: ${single.perSecond} commits/s, median ${single.medianMs} ms (bare fdatasync ${bare.medianMs} ms)`);
+  const single = await measureSingle(cluster, directory, options);
+  tell(`one client: ${single.perSecond} commits/s, median ${single.medianMs} ms (bare ${single.bare.medianMs} ms)`);
   const perCommitSingle = await countedLoad(cluster, Math.min(countedSingle, options.singleProposals), 1);
   const perCommitBatched = await countedLoad(cluster, Math.min(countedBatched, proposals), batchOutstanding);
   const many = await load(cluster, proposals, batchOutstanding);
@@ -111,13 +117,39 @@ async function measureCommits(
   };
   tell(`${proposals} proposals: ${many.perSecond.toFixed(0)} commits/s, ${log.maxBytes} bytes on disk at most`);
   return {
-    single: { ...single, ratio: round(single.medianMs / bare.medianMs, 2) },
+    single,
     batched: { ...latency(many.latenciesMs), perSecond: round(many.perSecond) },
     perCommitSingle,
     perCommitBatched,
     log,
     memory: memoryOf(reports, leader),
-    disturbances: one.disturbances + many.disturbances,
+    disturbances: many.disturbances,
+  };
+}
+
+/** The bare appends before and after: such a machine changes from one second to the next. */
+async function measureSingle(
+  cluster: RaftCluster,
+  directory: string,
+  { singleProposals }: RaftBenchOptions,
+): Promise<SingleClient> {
+  const [alone, together]: [number[], number[]] = [[], []];
+  const half = Math.ceil(singleProposals / 2);
+  const measureBare = async () => {
+    alone.push(...(await bareAppends(directory, half, bareAppendBytes)));
+    together.push(...(await bareMajorityAppends(directory, half, bareAppendBytes, cluster.size)));
+  };
+  await measureBare();
+  const { latenciesMs, perSecond } = await load(cluster, singleProposals, 1);
+  await measureBare();
+  const [own, bare, bareTogether] = [latency(latenciesMs), latency(alone), latency(together)];
+  return {
+    ...own,
+    perSecond: round(perSecond),
+    bare,
+    ratio: round(own.medianMs / bare.medianMs, 2),
+    bareTogether,
+    ratioTogether: round(own.medianMs / bareTogether.medianMs, 2),
   };
 }
 

@@ -1,5 +1,5 @@
 /** The Raft bench's results as Markdown, and their place in a document. */
-import type { SizeResult } from "./raft-measures.js";
+import type { Latency, SizeResult } from "./raft-measures.js";
 import { batchOutstanding, payloadBytes } from "./raft-measures.js";
 
 export interface Machine {
@@ -28,6 +28,7 @@ type Row = readonly [string, (size: SizeResult) => string];
 const whole = (value: number) => String(Math.round(value));
 const kilobytes = (bytes: number) => `${Math.round(bytes / 1024)} kB`;
 const megabytes = (bytes: number) => `${Math.round(bytes / 1024 / 1024)} MB`;
+const latencyCell = ({ medianMs, p99Ms }: Latency) => `${medianMs} ms, ${p99Ms} ms`;
 const both = (ms: number, timeouts: number) => `${whole(ms)} ms = ${timeouts.toFixed(2)} E`;
 
 function lossRows(key: "killed" | "silent", name: string): Row[] {
@@ -42,11 +43,13 @@ const rows: readonly Row[] = [
   ...lossRows("killed", "leader killed to new leader"),
   ...lossRows("silent", "leader silent to new leader"),
   ["one client: commits/s", ({ single }) => whole(single.perSecond)],
-  ["one client: median, p99", ({ single }) => `${single.medianMs} ms, ${single.p99Ms} ms`],
-  ["bare append + fdatasync: median, p99", ({ single }) => `${single.bare.medianMs} ms, ${single.bare.p99Ms} ms`],
+  ["one client: median, p99", ({ single }) => latencyCell(single)],
+  ["bare append + fdatasync: median, p99", ({ single }) => latencyCell(single.bare)],
   ["one client: median / bare", ({ single }) => `${single.ratio.toFixed(2)} x`],
+  ["bare, all nodes' at once, until most are durable", ({ single: { bareTogether: bare } }) => latencyCell(bare)],
+  ["one client: median / bare, all at once", ({ single }) => `${single.ratioTogether.toFixed(2)} x`],
   [`${batchOutstanding} outstanding: commits/s`, ({ batched }) => whole(batched.perSecond)],
-  [`${batchOutstanding} outstanding: median, p99`, ({ batched }) => `${batched.medianMs} ms, ${batched.p99Ms} ms`],
+  [`${batchOutstanding} outstanding: median, p99`, ({ batched }) => latencyCell(batched)],
   ["one client: messages a commit", ({ perCommitSingle }) => String(perCommitSingle.messages)],
   ["one client: bytes sent a commit", ({ perCommitSingle }) => whole(perCommitSingle.bytes)],
   ["one client: fsyncs a commit", ({ perCommitSingle }) => String(perCommitSingle.syncs)],
