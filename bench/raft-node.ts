@@ -157,9 +157,16 @@ class CountedDisk {
 
   readonly disk: Disk = {
     ...realDisk,
-    sync: (handle) => {
-      this.syncs += 1;
-      return realDisk.sync(handle);
+    create: async (path, mode) => {
+      const file = await realDisk.create(path, mode);
+      return {
+        write: (bytes, position) => file.write(bytes, position),
+        sync: () => {
+          this.syncs += 1;
+          return file.sync();
+        },
+        close: () => file.close(),
+      };
     },
     syncDirectory: (directory) => {
       this.syncs += 1;

@@ -6,7 +6,7 @@
  *   6  flags (u16)             44  CRC of bytes 0..43
  *   8  sequence (u64)          48  CRC of bytes 0..47 and the body
  *  16  body length (u32)       52  body
- *  20  reserved (u32)
+ *  20  bytes allocated to the file before this batch (u32)
  *  24  CRC of the previous batch (u32)
  *
  * The second header CRC tells a damaged header from a damaged body, so that the synced mark of a half-written batch
@@ -20,6 +20,11 @@ export const batchHeaderBytes = 52;
 export const batchFormatVersion = 1;
 /** First batch of a file: made by temp file and rename, so it was synced before it had a name. */
 export const baseFlag = 1;
+/**
+ * No batch: a mark, without a body, where the next batch will be. It is written after its predecessor was synced and
+ * says so, and the next batch overwrites it. Until then it is the second place that knows of the sync (R47).
+ */
+export const sealFlag = 2;
 
 /** Where the log of a file starts: everything up to here is in the snapshot. */
 export interface LogBase {
@@ -38,6 +43,8 @@ export interface BatchHeader {
   readonly flags: number;
   readonly sequence: number;
   readonly bodyBytes: number;
+  /** The file was at least this long, durably, when the batch was written; 0: not known. */
+  readonly allocatedBytes: number;
   readonly previousCrc: number;
   readonly firstIndex: number;
   readonly knownSynced: number;
@@ -54,10 +61,30 @@ const recordHardState = 2;
 const recordEntry = 3;
 const entryTypes = ["noop", "data", "config"] as const;
 
-export function encodeBatch(
-  header: { sequence: number; previousCrc: number; knownSynced: number; flags: number },
-  body: BatchBody,
-): { bytes: Buffer; crc: number } {
+export interface NewBatchHeader {
+  readonly sequence: number;
+  readonly previousCrc: number;
+  readonly knownSynced: number;
+  readonly flags: number;
+  readonly allocatedBytes?: number;
+}
+
+/** Position in the chain of batches. */
+export interface Chain {
+  readonly sequence: number;
+  readonly crc: number;
+}
+
+/** Says that the batch `chain` stands for, the newest one, is synced. */
+export function encodeSeal(chain: Chain, allocatedBytes: number): Buffer {
+  const { sequence, crc } = chain;
+  return encodeBatch(
+    { sequence: sequence + 1, previousCrc: crc, knownSynced: sequence, flags: sealFlag, allocatedBytes },
+    { entries: [] },
+  ).bytes;
+}
+
+export function encodeBatch(header: NewBatchHeader, body: BatchBody): { bytes: Buffer; crc: number } {
   const records: Uint8Array[] = [];
   if (body.base !== undefined) records.push(record(recordBase, integers(body.base.index, body.base.term)));
   if (body.hardState !== undefined) {
@@ -71,6 +98,7 @@ export function encodeBatch(
   bytes.writeUInt16LE(header.flags, 6);
   writeInteger(bytes, header.sequence, 8);
   bytes.writeUInt32LE(bytes.length - batchHeaderBytes, 16);
+  bytes.writeUInt32LE(header.allocatedBytes ?? 0, 20);
   bytes.writeUInt32LE(header.previousCrc, 24);
   writeInteger(bytes, body.entries[0]?.index ?? 0, 28);
   writeInteger(bytes, header.knownSynced, 36);
@@ -94,6 +122,7 @@ export function readHeader(file: Buffer, offset: number): BatchHeader | null {
     flags: bytes.readUInt16LE(6),
     sequence: readInteger(bytes, 8),
     bodyBytes: bytes.readUInt32LE(16),
+    allocatedBytes: bytes.readUInt32LE(20),
     previousCrc: bytes.readUInt32LE(24),
     firstIndex: readInteger(bytes, 28),
     knownSynced: readInteger(bytes, 36),
@@ -202,7 +231,7 @@ function writeInteger(bytes: Buffer, value: number, at: number): void {
 }
 
 /** Rule 53: an integer that a JavaScript number cannot hold exactly is damage, never rounded. */
-function readInteger(bytes: Buffer, at: number): number {
+export function readInteger(bytes: Buffer, at: number): number {
   const value = Number(bytes.readBigUInt64LE(at));
   if (!Number.isSafeInteger(value)) throw new RangeError(`integer at ${at} is out of range`);
   return value;

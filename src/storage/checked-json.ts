@@ -1,33 +1,46 @@
 /** Small JSON files that people may read and nobody may edit: one line of JSON, one line with its CRC. */
-import { readFile } from "node:fs/promises";
 import { crc32c } from "./crc32c.js";
-import { writeFileAtomically } from "./disk.js";
-import { corrupt, errorCode, ioError } from "./errors.js";
+import { type Disk, realDisk, writeFileAtomically } from "./disk.js";
+import { corrupt, ioError } from "./errors.js";
 
-/** @returns null when there is no such file. */
-export async function readCheckedJson(path: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    if (errorCode(error) === "ENOENT") return null;
-    throw ioError(path, "reading", error);
+/** "\ncrc32c 01234567\n" */
+const trailerBytes = 17;
+
+export function encodeCheckedJson(value: object): Buffer {
+  const json = Buffer.from(JSON.stringify(value));
+  return Buffer.concat([json, trailer(json)]);
+}
+
+/** Pure. @throws StorageError STORAGE_CORRUPT when a single bit is wrong. */
+export function decodeCheckedJson(path: string, bytes: Buffer): unknown {
+  const json = bytes.subarray(0, Math.max(0, bytes.length - trailerBytes));
+  const found = bytes.subarray(json.length);
+  if (!/^\ncrc32c [0-9a-f]{8}\n$/.test(found.toString("latin1"))) {
+    throw corrupt(path, "this is not a file of pg_replica, or it is damaged");
   }
-  const match = /^(.*)\ncrc32c ([0-9a-f]{8})\n$/s.exec(text);
-  if (match === null) throw corrupt(path, "this is not a file of pg_replica, or it is damaged");
-  if (checksum(match[1]!) !== match[2]) throw corrupt(path, "the checksum is wrong: the file was edited or damaged");
+  if (!trailer(json).equals(found)) throw corrupt(path, "the checksum is wrong: the file was edited or damaged");
   try {
-    return JSON.parse(match[1]!);
+    return JSON.parse(json.toString("utf8"));
   } catch (error) {
     throw corrupt(path, `the contents are not JSON (${String(error)})`);
   }
 }
 
-export async function writeCheckedJson(path: string, value: object): Promise<void> {
-  const json = JSON.stringify(value);
-  await writeFileAtomically(path, `${json}\ncrc32c ${checksum(json)}\n`, 0o600);
+function trailer(json: Buffer): Buffer {
+  return Buffer.from(`\ncrc32c ${crc32c(json).toString(16).padStart(8, "0")}\n`);
 }
 
-function checksum(text: string): string {
-  return crc32c(Buffer.from(text)).toString(16).padStart(8, "0");
+/** @returns null when there is no such file. */
+export async function readCheckedJson(path: string, disk: Disk = realDisk): Promise<unknown> {
+  let bytes: Buffer | null;
+  try {
+    bytes = await disk.read(path);
+  } catch (error) {
+    throw ioError(path, "reading", error);
+  }
+  return bytes === null ? null : decodeCheckedJson(path, bytes);
+}
+
+export async function writeCheckedJson(path: string, value: object, disk: Disk = realDisk): Promise<void> {
+  await writeFileAtomically(path, encodeCheckedJson(value), 0o600, disk);
 }

@@ -1,33 +1,38 @@
 /**
- * Durable Raft state in the files `raft-log` and `snapshot`.
+ * Durable Raft state in the files `raft-log` and `snapshot` (docs/storage.md).
  *
  * Each open reads the log, then writes it again as a new file (temporary file, sync, rename): what the page cache of a
  * killed process or a failed sync left behind is on the medium before anything trusts it (rule 46), a torn tail is
- * gone, and all that was read can from then on only be damaged, never torn.
+ * gone, and all that was read can from then on only be damaged, never torn. The file is allocated ahead in steps filled
+ * with zeros, so that a batch is written into blocks that are there: the disk cannot be full in the middle of it, and a
+ * file that is shorter than it was is seen to be cut.
  */
-import type { FileHandle } from "node:fs/promises";
-import { access, chmod, mkdir, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { PersistentState, Snapshot } from "../raft/types.js";
-import type { BatchBody } from "./batch-codec.js";
-import { baseFlag, encodeBatch } from "./batch-codec.js";
-import type { Disk } from "./disk.js";
-import { realDisk, temporaryPath, writeFileAtomically } from "./disk.js";
-import { corrupt, errorCode, ioError, misuse, rejoinHint, StorageError } from "./errors.js";
-import { scanLog } from "./log-scan.js";
+import { batchHeaderBytes, type Chain, encodeBatch, encodeSeal } from "./batch-codec.js";
+import { type Disk, type DiskFile, realDisk, replaceFile, temporaryPath } from "./disk.js";
+import { ioError, misuse, StorageError } from "./errors.js";
 import { LogState, onlyCommitChanged } from "./log-state.js";
-import { decodeSnapshot, encodeSnapshot, noSnapshot } from "./snapshot-file.js";
+import { encodeFirstBatch, type Recovered, recoverState, type StatePaths } from "./recovery.js";
+import { encodeSnapshot } from "./snapshot-file.js";
 import type { Batch, RaftStorage } from "./types.js";
 
-/** A file is rewritten when dead bytes (overwritten entries, old hard states) outweigh the live ones by this much. */
-const rewriteFloorBytes = 1024 * 1024;
-const rewriteFactor = 4;
-
-/** Position in the chain of batches. */
-interface Chain {
-  readonly sequence: number;
-  readonly crc: number;
+/** Limits that are no settings of an operator; tests tighten them. */
+export interface StorageTuning {
+  /** The log file grows by a multiple of this. */
+  readonly growthBytes: number;
+  /** A file is rewritten when dead bytes (overwritten entries, old hard states) outweigh the live ones by this much. */
+  readonly rewriteFloorBytes: number;
+  /** A log that has not been written to for about this long is sealed; 0: at once. */
+  readonly sealAfterMs: number;
 }
+
+const defaultTuning: StorageTuning = {
+  growthBytes: 256 * 1024,
+  rewriteFloorBytes: 1024 * 1024,
+  sealAfterMs: 200,
+};
+const rewriteFactor = 4;
 
 /**
  * Opens (or makes) the durable log in `dir`.
@@ -35,111 +40,88 @@ interface Chain {
  * @throws StorageError STORAGE_CORRUPT when acknowledged data is damaged, STORAGE_MISSING when a formatted directory
  *   lost its log, STORAGE_FORMAT, STORAGE_IO.
  */
-export async function openRaftStorage(dir: string, disk: Disk = realDisk): Promise<RaftStorage> {
-  const logPath = join(dir, "raft-log");
-  const snapshotPath = join(dir, "snapshot");
-  await prepareDirectory(dir, [logPath, snapshotPath]);
-  const snapshotBytes = await readIfThere(snapshotPath);
-  const snapshot = snapshotBytes === null ? noSnapshot : decodeSnapshot(snapshotPath, snapshotBytes);
-  const logBytes = await readIfThere(logPath);
-  if (logBytes === null) await refuseLostLog(dir, logPath, snapshotBytes !== null);
-  const { state, chain } = loadLog(logPath, logBytes, snapshot);
-  const initial: PersistentState = { hardState: state.hardState, snapshot, entries: [...state.entries] };
-  const storage = new FileRaftStorage(dir, disk, initial, state, chain);
-  await storage.rewrite();
+export async function openRaftStorage(
+  dir: string,
+  disk: Disk = realDisk,
+  tuning: Partial<StorageTuning> = {},
+): Promise<RaftStorage> {
+  const paths = { log: join(dir, "raft-log"), snapshot: join(dir, "snapshot") };
+  await prepareDirectory(dir, [paths.log, paths.snapshot], disk);
+  const recovered = recoverState(paths, {
+    snapshot: await read(disk, paths.snapshot),
+    log: await read(disk, paths.log),
+    formatted: await exists(disk, join(dir, "meta")),
+  });
+  const storage = new FileRaftStorage(paths, disk, { ...defaultTuning, ...tuning }, recovered);
+  await storage.start();
   return storage;
 }
 
 /** Makes the directory (0700) and drops left-overs of a crash. */
-export async function prepareDirectory(dir: string, files: readonly string[]): Promise<void> {
+export async function prepareDirectory(dir: string, files: readonly string[], disk: Disk = realDisk): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    await chmod(dir, 0o700);
-    for (const file of files) await rm(temporaryPath(file), { force: true });
+    await disk.makeDirectory(dir);
+    for (const file of files) await disk.remove(temporaryPath(file));
   } catch (error) {
     throw ioError(dir, "preparing the state directory", error);
   }
 }
 
-async function readIfThere(path: string): Promise<Buffer | null> {
+async function read(disk: Disk, path: string): Promise<Buffer | null> {
   try {
-    return await readFile(path);
+    return await disk.read(path);
   } catch (error) {
-    if (errorCode(error) === "ENOENT") return null;
     throw ioError(path, "reading", error);
   }
 }
 
-/** Rule 51: a node that lost its log must not vote under its old id. Formatting makes the log before `meta`. */
-async function refuseLostLog(dir: string, logPath: string, haveSnapshot: boolean): Promise<void> {
-  const meta = join(dir, "meta");
-  const haveMeta = await access(meta).then(
-    () => true,
-    (error: unknown) => {
-      if (errorCode(error) === "ENOENT") return false;
-      throw ioError(meta, "reading", error);
-    },
-  );
-  if (!haveMeta && !haveSnapshot) return;
-  throw new StorageError(
-    "STORAGE_MISSING",
-    logPath,
-    `the Raft log is missing although ${haveMeta ? "meta" : "a snapshot"} is there: this node may have voted and acknowledged entries that it no longer knows`,
-    rejoinHint,
-  );
-}
-
-function loadLog(path: string, bytes: Buffer | null, snapshot: Snapshot): { state: LogState; chain: Chain } {
-  const state = new LogState(path);
-  if (bytes === null) return { state, chain: { sequence: 0, crc: 0 } };
-  const { batches } = scanLog(path, bytes);
-  for (const batch of batches) {
-    if (batch.body.base !== undefined) state.base = batch.body.base;
-    replay(path, state, batch.body);
-  }
-  if (state.base.index > snapshot.index) {
-    throw corrupt(
-      path,
-      `the log starts behind index ${state.base.index}, but the snapshot reaches only ${snapshot.index}: entries are missing`,
-    );
-  }
-  if (snapshot.index > 0) state.startAt(snapshot);
-  // A commit index may have been written ahead of the snapshot that reaches it; the leader tells it again.
-  const commit = Math.min(state.hardState.commit, state.lastIndex);
-  state.hardState = { ...state.hardState, commit };
-  const last = batches.at(-1)!;
-  return { state, chain: { sequence: last.sequence, crc: last.crc } };
-}
-
-function replay(path: string, state: LogState, body: BatchBody): void {
+async function exists(disk: Disk, path: string): Promise<boolean> {
   try {
-    state.check(body);
+    return await disk.exists(path);
   } catch (error) {
-    throw corrupt(path, `an intact batch contradicts the log before it (${String(error)})`);
+    throw ioError(path, "reading", error);
   }
-  state.apply(body);
 }
 
 class FileRaftStorage implements RaftStorage {
   readonly initial: PersistentState;
-  readonly #dir: string;
-  readonly #logPath: string;
+  readonly #paths: StatePaths;
   readonly #disk: Disk;
+  readonly #tuning: StorageTuning;
   readonly #state: LogState;
   #chain: Chain;
-  #handle: FileHandle | null = null;
-  #fileBytes = 0;
+  #file: DiskFile | null = null;
+  /** Up to here there are batches. */
+  #writtenBytes = 0;
+  /** Up to here there are blocks, synced. */
+  #allocatedBytes = 0;
+  /** What is known of the sync of the newest batch beside the batch: see {@link encodeSeal}. */
+  #seal: "unneeded" | "wanted" | "written" = "unneeded";
+  #sealTimer: NodeJS.Timeout | null = null;
   #unwrittenCommit = false;
   #failure: StorageError | null = null;
   #queue: Promise<void> = Promise.resolve();
+  #waiting = 0;
 
-  constructor(dir: string, disk: Disk, initial: PersistentState, state: LogState, chain: Chain) {
-    this.#dir = dir;
-    this.#logPath = join(dir, "raft-log");
+  constructor(paths: StatePaths, disk: Disk, tuning: StorageTuning, recovered: Recovered) {
+    this.#paths = paths;
     this.#disk = disk;
-    this.initial = initial;
-    this.#state = state;
-    this.#chain = chain;
+    this.#tuning = tuning;
+    this.initial = recovered.initial;
+    this.#state = recovered.state;
+    this.#chain = recovered.chain;
+  }
+
+  get failure(): StorageError | null {
+    return this.#failure;
+  }
+
+  async start(): Promise<void> {
+    try {
+      await this.#rewrite();
+    } catch (error) {
+      throw ioError(this.#paths.log, "writing", error);
+    }
   }
 
   persist(batch: Batch): Promise<void> {
@@ -154,7 +136,8 @@ class FileRaftStorage implements RaftStorage {
       }
       await this.#append(batch);
       this.#state.apply(batch);
-      if (this.#fileBytes > rewriteFloorBytes + rewriteFactor * this.#state.entryBytes) await this.rewrite();
+      const worthwhile = this.#tuning.rewriteFloorBytes + rewriteFactor * this.#state.entryBytes;
+      if (this.#writtenBytes > worthwhile) await this.#rewrite();
     });
   }
 
@@ -162,58 +145,130 @@ class FileRaftStorage implements RaftStorage {
     return this.#inOrder(async () => {
       if (snapshot.index <= this.#state.base.index) return;
       if (this.#state.termAt(snapshot.index) !== snapshot.term) {
-        throw misuse(this.#logPath, `the log has no entry (${snapshot.index}, term ${snapshot.term}) to compact up to`);
+        throw misuse(
+          this.#paths.log,
+          `the log has no entry (${snapshot.index}, term ${snapshot.term}) to compact up to`,
+        );
       }
-      await this.#moveStart(snapshot);
+      await this.#writeSnapshot(snapshot);
+      this.#state.startAt(snapshot);
+      await this.#rewrite();
     });
   }
 
   close(): Promise<void> {
-    const closed = new StorageError("STORAGE_CLOSED", this.#logPath, "the log is closed", "Open it again.");
     if (this.#failure?.code === "STORAGE_CLOSED") return this.#queue;
-    const done = this.#queue.then(async () => {
-      try {
-        if (this.#failure === null && this.#unwrittenCommit) await this.#append({ entries: [], mustSync: true });
-      } finally {
+    const done = this.#queue.then(() => this.#finalOnError(() => this.#finish()));
+    const closed = new StorageError("STORAGE_CLOSED", this.#paths.log, "the log is closed", "Open it again.");
+    this.#queue = done.then(
+      () => {
         this.#failure ??= closed;
-        await this.#handle?.close();
-        this.#handle = null;
-      }
-    });
-    this.#queue = done.catch(() => undefined);
+      },
+      () => undefined,
+    );
     return done;
+  }
+
+  async #finish(): Promise<void> {
+    const file = this.#file;
+    if (this.#sealTimer !== null) clearTimeout(this.#sealTimer);
+    try {
+      if (this.#failure === null && this.#unwrittenCommit) await this.#append({ entries: [], mustSync: true });
+      if (this.#failure === null && this.#seal !== "unneeded") {
+        await this.#writeSeal();
+        await file?.sync();
+      }
+    } finally {
+      this.#file = null;
+      await file?.close();
+    }
   }
 
   /** One at a time, in the order of the calls; the first I/O failure is the last thing that this storage does. */
   #inOrder(work: () => Promise<void>): Promise<void> {
+    this.#waiting += 1;
     const done = this.#queue.then(async () => {
+      this.#waiting -= 1;
       if (this.#failure !== null) throw this.#failure;
-      try {
-        await work();
-      } catch (error) {
-        const failure = ioError(this.#logPath, "writing", error);
-        if (failure.code !== "STORAGE_MISUSE") this.#failure = failure;
-        throw failure;
-      }
+      await this.#finalOnError(work);
     });
     // The caller of each step sees its error; the queue itself only keeps the order.
-    this.#queue = done.catch(() => undefined);
+    this.#queue = done.then(() => this.#sealWhenIdle()).catch(() => undefined);
     return done;
   }
 
+  /** Not between two batches that follow each other closely: the second one says the same, in its header. */
+  async #sealWhenIdle(): Promise<void> {
+    if (this.#seal !== "wanted" || this.#waiting > 0) return;
+    if (this.#tuning.sealAfterMs === 0) return this.#finalOnError(() => this.#writeSeal());
+    this.#sealTimer ??= setTimeout(() => {
+      this.#sealTimer = null;
+      this.#queue = this.#queue
+        .then(async () => {
+          if (this.#seal === "wanted" && this.#failure === null) await this.#finalOnError(() => this.#writeSeal());
+        })
+        .catch(() => undefined);
+    }, this.#tuning.sealAfterMs).unref();
+  }
+
+  async #finalOnError(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const failure = ioError(this.#paths.log, "writing", error);
+      if (failure.code !== "STORAGE_MISUSE") this.#failure = failure;
+      throw failure;
+    }
+  }
+
+  async #writeSeal(): Promise<void> {
+    await this.#openFile().write(encodeSeal(this.#chain, this.#allocatedBytes), this.#writtenBytes);
+    this.#seal = "written";
+  }
+
+  #openFile(): DiskFile {
+    if (this.#file === null) throw misuse(this.#paths.log, "the log is not open");
+    return this.#file;
+  }
+
   async #append(batch: Batch): Promise<void> {
-    const handle = this.#handle;
-    if (handle === null) throw misuse(this.#logPath, "the log is not open");
+    const file = this.#openFile();
     const sequence = this.#chain.sequence + 1;
-    const { bytes, crc } = encodeBatch(
-      { sequence, previousCrc: this.#chain.crc, knownSynced: this.#chain.sequence, flags: 0 },
-      { hardState: batch.hardState ?? this.#state.hardState, entries: batch.entries },
-    );
-    await this.#disk.write(handle, bytes, this.#fileBytes);
-    await this.#disk.sync(handle);
-    this.#chain = { sequence, crc };
-    this.#fileBytes += bytes.length;
+    const encode = (): { bytes: Buffer; crc: number } =>
+      encodeBatch(
+        {
+          sequence,
+          previousCrc: this.#chain.crc,
+          knownSynced: this.#chain.sequence,
+          flags: 0,
+          allocatedBytes: this.#allocatedBytes,
+        },
+        { hardState: batch.hardState ?? this.#state.hardState, entries: batch.entries },
+      );
+    let encoded = encode();
+    if (await this.#grow(encoded.bytes.length)) encoded = encode();
+    await file.write(encoded.bytes, this.#writtenBytes);
+    await file.sync();
+    this.#chain = { sequence, crc: encoded.crc };
+    this.#writtenBytes += encoded.bytes.length;
     this.#unwrittenCommit = false;
+    this.#seal = "wanted";
+  }
+
+  /** Makes room for a batch and its seal. Durable before anything is written into it. */
+  async #grow(bytes: number): Promise<boolean> {
+    const allocatedBytes = this.#roundUp(this.#writtenBytes + bytes);
+    if (allocatedBytes <= this.#allocatedBytes) return false;
+    const file = this.#openFile();
+    await file.write(Buffer.alloc(allocatedBytes - this.#allocatedBytes), this.#allocatedBytes);
+    await file.sync();
+    this.#allocatedBytes = allocatedBytes;
+    return true;
+  }
+
+  #roundUp(bytes: number): number {
+    const { growthBytes } = this.#tuning;
+    return Math.ceil((bytes + batchHeaderBytes) / growthBytes) * growthBytes;
   }
 
   /**
@@ -224,16 +279,16 @@ class FileRaftStorage implements RaftStorage {
   async #install(batch: Batch, snapshot: Snapshot): Promise<void> {
     if (snapshot.index <= this.#state.base.index) {
       throw misuse(
-        this.#logPath,
+        this.#paths.log,
         `snapshot ${snapshot.index} is not ahead of the log's start ${this.#state.base.index}`,
       );
     }
-    const { hardState } = batch;
-    this.#state.check({ entries: [], ...(hardState === undefined ? {} : { hardState }) });
-    // Entries of the batch follow the snapshot; checked against the log as it will be.
-    const next = new LogState(this.#logPath);
+    // Checked against the log as it will be.
+    const next = new LogState(this.#paths.log);
     next.base = { index: snapshot.index, term: snapshot.term };
+    next.hardState = this.#state.hardState;
     next.check(batch);
+    const { hardState } = batch;
     if (hardState !== undefined) {
       const early = { ...hardState, commit: this.#state.hardState.commit };
       await this.#append({ hardState: early, entries: [], mustSync: true });
@@ -242,37 +297,32 @@ class FileRaftStorage implements RaftStorage {
     await this.#writeSnapshot(snapshot);
     this.#state.replaceBy(next.base);
     this.#state.apply(batch);
-    await this.rewrite();
-  }
-
-  async #moveStart(snapshot: Snapshot): Promise<void> {
-    await this.#writeSnapshot(snapshot);
-    this.#state.startAt(snapshot);
-    await this.rewrite();
+    await this.#rewrite();
   }
 
   async #writeSnapshot(snapshot: Snapshot): Promise<void> {
-    await writeFileAtomically(join(this.#dir, "snapshot"), encodeSnapshot(snapshot), 0o600, this.#disk);
+    try {
+      const file = await replaceFile(this.#disk, this.#paths.snapshot, [encodeSnapshot(snapshot)], 0o600);
+      await file.close();
+    } catch (error) {
+      throw ioError(this.#paths.snapshot, "writing", error);
+    }
   }
 
-  /** Replaces the file by one batch that holds everything live. */
-  async rewrite(): Promise<void> {
-    const sequence = this.#chain.sequence + 1;
-    const { base, hardState, entries } = this.#state;
-    const { bytes, crc } = encodeBatch(
-      { sequence, previousCrc: this.#chain.crc, knownSynced: sequence, flags: baseFlag },
-      { base, hardState, entries },
-    );
-    await this.#handle?.close();
-    this.#handle = null;
-    await writeFileAtomically(this.#logPath, bytes, 0o600, this.#disk);
-    try {
-      this.#handle = await open(this.#logPath, "r+");
-    } catch (error) {
-      throw ioError(this.#logPath, "opening", error);
-    }
-    this.#chain = { sequence, crc };
-    this.#fileBytes = bytes.length;
+  /** Replaces the file by one whose first batch holds everything live. */
+  async #rewrite(): Promise<void> {
+    const { bytes: draft } = encodeFirstBatch(this.#state, this.#chain);
+    const allocatedBytes = this.#roundUp(draft.length);
+    const { bytes, chain } = encodeFirstBatch(this.#state, this.#chain, allocatedBytes);
+    const old = this.#file;
+    this.#file = null;
+    await old?.close();
+    const zeros = Buffer.alloc(allocatedBytes - bytes.length);
+    this.#file = await replaceFile(this.#disk, this.#paths.log, [bytes, zeros], 0o600);
+    this.#chain = chain;
+    this.#writtenBytes = bytes.length;
+    this.#allocatedBytes = allocatedBytes;
     this.#unwrittenCommit = false;
+    this.#seal = "unneeded";
   }
 }

@@ -3,37 +3,60 @@
  * acknowledged: dropped) and damage to acknowledged data (halt). Rule 47: the next batch is written only after the
  * previous one is synced, so only the very last one can be legitimately incomplete.
  *
- * Not decidable here: bit rot in exactly the last batch. The first batch of a file is exempt (it was synced before the
- * file had its name), and every open rewrites the file into one first batch.
+ * The file is allocated ahead of the log: behind the last batch come zeros, or the seal and zeros. What is known to have
+ * been synced is said by the batch itself (the first one of a file: it was synced before the file had its name), by the
+ * next batch, or by the seal. A file that is shorter than a batch in it says was cut.
+ *
+ * Not decidable here: damage to exactly the last batch and its seal, or before the seal has reached the disk. Every open
+ * rewrites the file into one first batch.
  */
 import type { ScannedBatch } from "./batch-codec.js";
-import { baseFlag, batchFormatVersion, batchMagic, readBatch, readHeader } from "./batch-codec.js";
+import { baseFlag, batchFormatVersion, batchMagic, readBatch, readHeader, sealFlag } from "./batch-codec.js";
 import { corrupt, StorageError } from "./errors.js";
 
 export interface LogScan {
   readonly batches: readonly ScannedBatch[];
-  /** Bytes of an unacknowledged last batch that are to be dropped. */
+  /** Bytes of an unacknowledged last batch that are to be dropped; the zeros of the allocation do not count. */
   readonly tornBytes: number;
+  /** The last batch is known to be synced by a seal. */
+  readonly sealed: boolean;
 }
 
+/**
+ * Pure: the same bytes give the same verdict.
+ *
+ * @param path for the messages.
+ * @throws StorageError STORAGE_CORRUPT, STORAGE_FORMAT
+ */
 export function scanLog(path: string, file: Buffer): LogScan {
   const batches: ScannedBatch[] = [];
   let end = 0;
+  let sealed = false;
   while (end < file.length) {
     const batch = read(path, file, end);
     if (batch === null) break;
     checkVersion(path, batch.version, end);
-    const previous = batches.at(-1);
-    if (previous === undefined ? (batch.flags & baseFlag) === 0 : !follows(batch, previous)) {
+    if (!fits(batch, batches.at(-1))) {
       throw corrupt(path, `the batch at byte ${end} does not follow the one before it`);
     }
+    checkLength(path, file, batch);
+    sealed = (batch.flags & sealFlag) !== 0;
+    if (sealed) break;
     batches.push(batch);
     end = batch.end;
   }
   const last = batches.at(-1);
   if (last === undefined) throw damagedStart(path, file);
-  if (end < file.length) checkTorn(path, file, end, last);
-  return { batches, tornBytes: file.length - end };
+  // Behind an intact seal there may be the later sectors of a batch that was to overwrite it.
+  checkTorn(path, file, end, last);
+  return { batches, tornBytes: sealed ? 0 : endOfWritten(file, end) - end, sealed };
+}
+
+/** The file without the zeros at its end, but not less than `from`. */
+function endOfWritten(file: Buffer, from: number): number {
+  let end = file.length;
+  while (end > from && file[end - 1] === 0) end--;
+  return end;
 }
 
 function read(path: string, file: Buffer, offset: number): ScannedBatch | null {
@@ -45,8 +68,21 @@ function read(path: string, file: Buffer, offset: number): ScannedBatch | null {
   }
 }
 
-function follows(batch: ScannedBatch, previous: ScannedBatch): boolean {
-  return batch.sequence === previous.sequence + 1 && batch.previousCrc === previous.crc;
+function fits(batch: ScannedBatch, previous: ScannedBatch | undefined): boolean {
+  const isBase = (batch.flags & baseFlag) !== 0;
+  if (isBase !== (batch.body.base !== undefined)) return false;
+  if (previous === undefined) return isBase;
+  if ((batch.flags & sealFlag) !== 0 && batch.bodyBytes !== 0) return false;
+  return !isBase && batch.sequence === previous.sequence + 1 && batch.previousCrc === previous.crc;
+}
+
+/** The size is synced before a batch is written into it: no crash makes a file shorter again. */
+function checkLength(path: string, file: Buffer, batch: ScannedBatch): void {
+  if (file.length >= batch.allocatedBytes) return;
+  throw corrupt(
+    path,
+    `the file has ${file.length} bytes, but had ${batch.allocatedBytes} when batch ${batch.sequence} was written: it was cut`,
+  );
 }
 
 function damagedStart(path: string, file: Buffer): StorageError {
@@ -64,11 +100,11 @@ function checkTorn(path: string, file: Buffer, damaged: number, last: ScannedBat
   for (let at = file.indexOf(batchMagic, damaged); at !== -1; at = file.indexOf(batchMagic, at + 1)) {
     const header = safeHeader(file, at);
     if (header === null) continue;
-    // The batch's own, half-written header.
-    if (header.sequence <= sequence) continue;
+    // The batch's own, half-written header, or a mark in its place.
+    if (header.sequence <= sequence && header.knownSynced < sequence) continue;
     throw corrupt(
       path,
-      `batch ${sequence} at byte ${damaged} is damaged, but batch ${header.sequence} at byte ${at} was written after it: it was durable once`,
+      `batch ${sequence} at byte ${damaged} is damaged, but batch ${header.sequence} at byte ${at} proves that it was durable once`,
     );
   }
 }

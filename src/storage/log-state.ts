@@ -45,7 +45,11 @@ export class LogState {
       );
     }
     let { index, term } = { index: first.index - 1, term: this.termAt(first.index - 1) ?? 0 };
+    const currentTerm = (batch.hardState ?? this.hardState).term;
     for (const entry of batch.entries) {
+      if (entry.term > currentTerm) {
+        throw misuse(this.#path, `entry ${entry.index} has term ${entry.term}, the node is in term ${currentTerm}`);
+      }
       if (entry.index !== index + 1) throw misuse(this.#path, `entry ${entry.index} follows entry ${index}`);
       if (!Number.isSafeInteger(entry.term) || entry.term < term) {
         throw misuse(this.#path, `entry ${entry.index} has term ${entry.term} after term ${term}`);

@@ -19,7 +19,7 @@ export function createMemoryStorage(initial?: PersistentState): MemoryStorage {
   state.base = { index: snapshot.index, term: snapshot.term };
   if (initial !== undefined) state.apply(cloneBatch(initial));
   let durableHardState = state.hardState;
-  let closed = false;
+  let failure: StorageError | null = null;
 
   const durable = (): PersistentState => ({
     hardState: { ...durableHardState },
@@ -28,7 +28,7 @@ export function createMemoryStorage(initial?: PersistentState): MemoryStorage {
   });
 
   const ifOpen = async (work: () => void): Promise<void> => {
-    if (closed) throw new StorageError("STORAGE_CLOSED", place, "the log is closed", "Open it again.");
+    if (failure !== null) throw failure;
     work();
   };
 
@@ -36,8 +36,8 @@ export function createMemoryStorage(initial?: PersistentState): MemoryStorage {
     if (next.index <= state.base.index) throw misuse(place, `snapshot ${next.index} is not ahead of the log's start`);
     const after = new LogState(place);
     after.base = { index: next.index, term: next.term };
-    after.check({ entries: batch.entries });
-    state.check({ entries: [], ...(batch.hardState === undefined ? {} : { hardState: batch.hardState }) });
+    after.hardState = state.hardState;
+    after.check(batch);
     snapshot = cloneSnapshot(next);
     state.replaceBy(after.base);
     state.apply(cloneBatch(batch));
@@ -46,6 +46,9 @@ export function createMemoryStorage(initial?: PersistentState): MemoryStorage {
 
   return {
     initial: durable(),
+    get failure() {
+      return failure;
+    },
     durable,
     persist: (batch) =>
       ifOpen(() => {
@@ -65,7 +68,7 @@ export function createMemoryStorage(initial?: PersistentState): MemoryStorage {
         durableHardState = state.hardState;
       }),
     close: async () => {
-      closed = true;
+      failure = new StorageError("STORAGE_CLOSED", place, "the log is closed", "Open it again.");
       durableHardState = state.hardState;
     },
   };

@@ -1,8 +1,9 @@
 /** The file `meta`: whose state directory this is (docs/DECISIONS.md D3, D4). */
 import { access, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { readCheckedJson, writeCheckedJson } from "./checked-json.js";
+import { realDisk } from "./disk.js";
 import { corrupt, errorCode, ioError, StorageError } from "./errors.js";
 import { openRaftStorage, prepareDirectory } from "./file-storage.js";
 import type { Meta } from "./types.js";
@@ -79,6 +80,10 @@ export async function formatStateDir(dir: string, meta: Meta): Promise<void> {
       "Remove the whole state directory and let the node join again.",
     );
   }
+  // Whoever made the directory may have been killed before its name was durable.
+  await realDisk.syncDirectory(dirname(dir)).catch((error: unknown) => {
+    throw ioError(dirname(dir), "syncing the directory", error);
+  });
   await storeMeta(dir, meta);
 }
 

@@ -7,7 +7,7 @@
  *   8  index (u64)          28  data length (u64)
  */
 import type { Configuration, Snapshot } from "../raft/types.js";
-import { parseConfiguration } from "./batch-codec.js";
+import { parseConfiguration, readInteger } from "./batch-codec.js";
 import { crc32c } from "./crc32c.js";
 import { corrupt, StorageError } from "./errors.js";
 
@@ -43,7 +43,7 @@ function snapshotCrc(bytes: Buffer): number {
   return crc32c(bytes.subarray(headerBytes), crc32c(bytes.subarray(0, 36)));
 }
 
-/** @throws StorageError when a single bit is wrong. */
+/** Pure. @throws StorageError when a single bit is wrong. */
 export function decodeSnapshot(path: string, bytes: Buffer): Snapshot {
   if (bytes.length < headerBytes || !bytes.subarray(0, 4).equals(magic)) {
     throw corrupt(path, "this is not a snapshot, or its first bytes are damaged");
@@ -58,12 +58,21 @@ export function decodeSnapshot(path: string, bytes: Buffer): Snapshot {
       "Start the version of pg_replica that wrote it.",
     );
   }
+  try {
+    return decodeBody(bytes);
+  } catch (error) {
+    // The checksum is right and the contents are not: this was written so, and no disk did it.
+    throw corrupt(path, `the snapshot cannot be decoded (${String(error)})`);
+  }
+}
+
+function decodeBody(bytes: Buffer): Snapshot {
   const configBytes = bytes.readUInt32LE(24);
-  const dataBytes = Number(bytes.readBigUInt64LE(28));
-  if (bytes.length !== headerBytes + configBytes + dataBytes) throw corrupt(path, "the snapshot's length is wrong");
+  const dataBytes = readInteger(bytes, 28);
+  if (bytes.length !== headerBytes + configBytes + dataBytes) throw new RangeError("its length is wrong");
   return {
-    index: Number(bytes.readBigUInt64LE(8)),
-    term: Number(bytes.readBigUInt64LE(16)),
+    index: readInteger(bytes, 8),
+    term: readInteger(bytes, 16),
     config: parseConfiguration(bytes.subarray(headerBytes, headerBytes + configBytes)),
     data: new Uint8Array(bytes.subarray(headerBytes + configBytes)),
   };

@@ -1,5 +1,7 @@
 /** What the agent needs of durable storage. Implementations: `file-storage.ts` (real), memory (tests, simulator). */
+
 import type { Entry, HardState, PersistentState, Snapshot } from "../raft/types.js";
+import type { StorageError } from "./errors.js";
 
 /** Binds the state directory to one node of one cluster; a mismatch refuses to start. */
 export interface Meta {
@@ -27,6 +29,8 @@ export interface Batch {
 export interface RaftStorage {
   /** What was durable at open. */
   readonly initial: PersistentState;
+  /** Why this storage does nothing any more: an I/O error, or that it was closed. Null while it works. */
+  readonly failure: StorageError | null;
   /** Resolves when durable. At most one outstanding; an I/O error is final (the promise rejects and so do all later). */
   persist(batch: Batch): Promise<void>;
   /** Saves the application's snapshot and drops the log up to its index. */
