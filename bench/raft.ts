@@ -1,5 +1,6 @@
 /** What a Raft group costs by its size: the product's core, log, driver and transport, each node in its own process. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -47,7 +48,7 @@ async function measure(options: RaftBenchOptions, directory: string): Promise<Ra
   };
 }
 
-/** What was started ends with the process; its folder is removed by whoever made it. */
+/** Ctrl-C ends the measurement, and what it started ends with it. */
 async function unlessStopped<T>(work: Promise<T>): Promise<T> {
   const stopped = new Promise<never>((_, reject) => {
     const stop = () => reject(new Error("stopped"));
@@ -71,6 +72,8 @@ async function main(): Promise<number> {
   const place = options.directory ?? tmpdir();
   await mkdir(place, { recursive: true });
   const directory = await mkdtemp(join(place, "pg_replica-raft-bench-"));
+  // On whatever path this process ends; a node that is dying may still make a file.
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }));
   try {
     const result = await unlessStopped(measure(options, directory));
     if (result.machine.fileSystem === "tmpfs")
@@ -82,7 +85,6 @@ async function main(): Promise<number> {
     return 0;
   } finally {
     await killEverything();
-    await rm(directory, { recursive: true, force: true });
   }
 }
 

@@ -99,6 +99,17 @@ test("a bench that is stopped in the middle ends its nodes and removes their log
   assert.deepEqual(marked(), []);
 });
 
+test("a bench whose reader goes away ends its nodes and removes their logs", async () => {
+  const run = bench("--quick");
+  const err = textOf(run.stderr);
+  await until(() => err.text.includes("one client"), "it tells something");
+  run.stderr?.destroy();
+  run.stdout?.destroy();
+  await once(run, "exit");
+  assert.deepEqual(readdirSync(directory), []);
+  await until(() => marked().length === 0, "its nodes are gone");
+});
+
 test("the nodes of a bench that is killed end by themselves", async () => {
   const run = bench("--quick", "--proposals", "100000000");
   await until(() => marked().length === 4, "three nodes are there");
