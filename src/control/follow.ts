@@ -207,7 +207,8 @@ function asStandby(input: NodeInput, token: Token): NodeAction {
   }
   const late = latePledge(input);
   if (late !== null) return late;
-  if (server.rejoining === true) {
+  // Rejoined from this primary, it streams from it until it is consistent; what it took from another one is half a node.
+  if (server.rejoining === true && !tokensEqual(input.pointedAt, token)) {
     const text = `a rejoin was not completed before ${primary.name} became primary; rebuilding from it`;
     return { type: "rejoin", token, primary, method: "rebuild", timeline, text };
   }

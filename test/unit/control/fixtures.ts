@@ -209,3 +209,27 @@ export function nodeInput(state: ControlState, change: NodeChange = {}): NodeInp
     },
   };
 }
+
+/** a is the open primary and the promise is in force for `members` with `acks`; by default for all data nodes with 1. */
+export function quorumCluster(
+  names: readonly string[] = ["a", "b", "c"],
+  acks?: number,
+  members?: readonly number[],
+): Cluster & { readonly first: Token } {
+  const cluster = steadyCluster(names);
+  const data = cluster.state.members.filter(({ kind }) => kind === "data").map(({ id }) => id);
+  cluster.apply({ type: "durabilityMode", mode: "quorum" });
+  beginSet(cluster, members ?? data, acks ?? 1);
+  settleSet(cluster);
+  return cluster;
+}
+
+export function beginSet(cluster: Cluster, members: readonly number[], acks: number): void {
+  const { version } = cluster.state.durability;
+  cluster.apply({ type: "beginSetChange", token: cluster.state.current as Token, version, members, acks, text: "t" });
+}
+
+export function settleSet(cluster: Cluster, lsn = "0/150"): void {
+  const { version } = cluster.state.durability;
+  cluster.apply({ type: "settleSetChange", token: cluster.state.current as Token, version, lsn });
+}

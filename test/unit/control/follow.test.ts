@@ -96,7 +96,7 @@ test("somebody else's primary: a server out of recovery is stopped, member or no
   is(decideNode(nodeInput(state, { selfId: 9 })), "none");
 });
 
-test("a standby follows only a primary that has opened", () => {
+test("a standby follows only a primary that has written its marker", () => {
   const cluster = steadyCluster();
   cluster.begin();
   cluster.promote(3, cluster.first);
