@@ -61,6 +61,7 @@ export class Agent {
   #loopAtMs = monotonicMs();
   #peersKey = "";
   #leaderSeenAtMs = 0;
+  #removalSaid = false;
   #submitting = false;
   #oldestLsn: Lsn | null = null;
 
@@ -634,7 +635,13 @@ export class Agent {
   }
 
   #noteLeader(parts: Parts): void {
-    if (parts.driver.status().leader !== 0) this.#leaderSeenAtMs = monotonicMs();
+    const { leader, removedAt } = parts.driver.status();
+    if (leader !== 0) this.#leaderSeenAtMs = monotonicMs();
+    if (removedAt === 0 || this.#removalSaid) return;
+    this.#removalSaid = true;
+    this.#log.error(
+      `this node was removed from the cluster while it was away (log index ${removedAt}): it takes no part in elections any more. Stop its server; or remove its state directory ${this.#config.stateDir}, so that it joins again as a new member`,
+    );
   }
 
   #noteOldestWal(): void {

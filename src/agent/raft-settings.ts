@@ -12,6 +12,7 @@ export function raftSettings({
     maxBytesPerAppend: 1 << 20,
     maxInflightAppends: 64,
     maxUncommittedBytes: 16 << 20,
+    restartGraceMs: electionTimeoutMs,
   };
 }
 

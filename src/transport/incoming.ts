@@ -1,5 +1,6 @@
 /** A connection that somebody opened to this node: handshake, then either a member that only sends, or a guest. */
 import type { Socket } from "node:net";
+import type { Message } from "../raft/types.js";
 import { Connection, type Ending } from "./connection.js";
 import { errorText } from "./errors.js";
 import { FrameError, maxFrameBytes } from "./frames.js";
@@ -8,7 +9,7 @@ import type { Problems } from "./problems.js";
 import { parseGuestRequest } from "./schemas.js";
 import type { Tuning } from "./tuning.js";
 import type { GuestRequest, GuestResponse, PeerIdentity, TransportOptions } from "./types.js";
-import { parseMemberFrame } from "./wire.js";
+import { parseMemberFrame, raftFrame } from "./wire.js";
 
 /** A guest asks; it has nothing large to say. */
 const maxGuestFrameBytes = 1024 * 1024;
@@ -53,6 +54,11 @@ export class IncomingLink {
 
   close(): void {
     this.#connection.close();
+  }
+
+  /** Other traffic goes over this node's own connection to the peer; a stranger has none. */
+  answer(message: Message): void {
+    this.#connection.send(raftFrame(message));
   }
 
   #check(peer: PeerIdentity, to: number): void {

@@ -180,7 +180,12 @@ export class OutgoingLink {
   }
 
   #onAnswer(frame: unknown): void {
-    if (parseMemberFrame(frame).t !== "pong") throw new FrameError("sent a message on a connection that only answers");
+    const answer = parseMemberFrame(frame);
+    if (answer.t === "raft" && answer.message.from === this.#id && answer.message.to === this.#options.self.id) {
+      this.#options.events.onRaft(answer.message);
+      return;
+    }
+    if (answer.t !== "pong") throw new FrameError("sent a message on a connection that only answers");
     this.#unanswered = 0;
   }
 

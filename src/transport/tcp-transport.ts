@@ -70,7 +70,10 @@ class TcpTransport implements Transport {
   }
 
   sendRaft(message: Message): void {
-    this.#outgoing.get(message.to)?.sendRaft(message);
+    const link = this.#outgoing.get(message.to);
+    if (link !== undefined) link.sendRaft(message);
+    // Who is no member here is not dialed, but gets its answer: it may have been removed and not know it (R38).
+    else this.#incoming.get(message.to)?.answer(message);
   }
 
   sendApp(to: NodeId, message: AppMessage): void {

@@ -87,3 +87,29 @@ test("a storage failure ends the node and leaves nobody waiting", async () => {
   const later = await made.driver.propose(pause);
   assert.equal(later.ok ? "accepted" : later.code, "lost", "nothing is promised afterwards");
 });
+
+test("R28: a leader whose storage write never ends steps down and sends nothing more, however much its peers answer", async () => {
+  const made = await leaderOfThree();
+  const { driver, storage, sent } = made;
+  const persist = storage.persist.bind(storage);
+  let release = () => {};
+  const stalled = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  storage.persist = async (batch) => {
+    await stalled;
+    await persist(batch);
+  };
+  const proposal = outcomeOf(driver.propose(pause));
+  await settle();
+  const before = sent.length;
+  await until(() => {
+    driver.step({ type: "HeartbeatResponse", from: 2, to: 1, term: 2, round: 0 });
+    return driver.status().role !== "leader";
+  }, "it steps down by itself");
+  assert.equal(sent.length, before, "nothing that keeps the others quiet");
+  assert.equal(proposal.value, null, "its entry may still be committed by another leader");
+  const refused = await driver.propose(pause);
+  assert.equal(refused.ok ? "accepted" : refused.code, "not-leader");
+  release();
+});

@@ -61,10 +61,10 @@ export class Machine {
   readStates: ReadState[] = [];
   up = true;
 
-  constructor(id: number, disk: PersistentState, random: () => number) {
+  constructor(id: number, disk: PersistentState, options: RaftOptions) {
     this.id = id;
     this.disk = disk;
-    this.node = createRaftNode(optionsFor(id, disk, random));
+    this.node = createRaftNode(options);
   }
 
   status(): Status {
@@ -79,14 +79,21 @@ export class Network {
   readonly cut = new Set<string>();
   drop: (message: Message) => boolean = () => false;
   readonly random: () => number;
+  readonly extra: Partial<RaftOptions>;
 
-  constructor(ids: readonly number[], config: Configuration = votersOf(...ids), seed = 1) {
+  constructor(
+    ids: readonly number[],
+    config: Configuration = votersOf(...ids),
+    seed = 1,
+    extra: Partial<RaftOptions> = {},
+  ) {
     this.random = seeded(seed);
+    this.extra = extra;
     for (const id of ids) this.add(id, emptyState(config));
   }
 
   add(id: number, disk: PersistentState = emptyState()): Machine {
-    const machine = new Machine(id, disk, this.random);
+    const machine = new Machine(id, disk, this.optionsFor(id, disk));
     this.machines.set(id, machine);
     return machine;
   }
@@ -124,7 +131,11 @@ export class Network {
     const machine = this.get(id);
     machine.up = true;
     machine.applied = [];
-    machine.node = createRaftNode(optionsFor(id, machine.disk, this.random));
+    machine.node = createRaftNode(this.optionsFor(id, machine.disk));
+  }
+
+  optionsFor(id: number, disk: PersistentState): RaftOptions {
+    return { ...optionsFor(id, disk, this.random), ...this.extra };
   }
 
   /** One Ready of one machine, everything in order. Returns it. */

@@ -365,3 +365,17 @@ it("a command to join arrives with every field", async (t) => {
   await until("arrived", () => b.app.length === 1);
   assert.deepEqual(b.app[0]?.message, { kind: "propose", requestId: 1, command });
 });
+
+it("R38: a node that is no member here gets its answers on the connection that it opened", async (t) => {
+  const a = await startNode(t, 1);
+  const b = await startNode(t, 2);
+  b.transport.setPeers([{ id: 1, address: `127.0.0.1:${a.port}` }]);
+  await until("the stranger is connected", () => b.transport.connected().length === 1);
+  b.transport.sendRaft({ type: "PreVote", from: 2, to: 1, term: 2, lastIndex: 1, lastTerm: 1 });
+  await until("its question came", () => a.raft.length === 1);
+  const answer: Message = { type: "PreVoteResponse", from: 1, to: 2, term: 1, granted: false, removedAt: 9 };
+  a.transport.sendRaft(answer);
+  await until("its answer came", () => b.raft.length === 1);
+  assert.deepEqual(b.raft, [answer]);
+  assert.deepEqual([a.problems, b.problems], [[], []]);
+});
