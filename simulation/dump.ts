@@ -11,9 +11,9 @@ export function eventLine(world: World, kind: number, id: number, payload: unkno
   return `${world.nowMs.toFixed(3)} ${eventNames[kind]} ${where} ${about}`;
 }
 
-function whereabouts({ status, pausedUntilMs }: SimulatedNode, nowMs: number): string {
-  if (status === null) return "";
-  const { role, term, commit, lastIndex } = status;
+function whereabouts({ running, seen, pausedUntilMs }: SimulatedNode, nowMs: number): string {
+  if (!running) return "";
+  const { role, term, commit, lastIndex } = seen;
   return ` [${role} t${term} c${commit} l${lastIndex}${pausedUntilMs > nowMs ? " paused" : ""}]`;
 }
 

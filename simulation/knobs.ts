@@ -15,9 +15,8 @@ export interface Knobs {
   readonly electionTimeoutMs: number;
   readonly heartbeatIntervalMs: number;
   readonly tickIntervalMs: number;
-  /** How long faults go on, and how long the healed cluster then has to show that it lives. */
+  /** How long faults go on. */
   readonly faultsMs: number;
-  readonly healedMs: number;
 
   readonly lossChance: number;
   readonly delayMeanMs: number;
@@ -50,6 +49,8 @@ export interface Knobs {
   readonly pauseEveryMs: number;
   readonly pauseMeanMs: number;
 
+  /** A node campaigns at once and the lease is held from the start: the schedule begins in the middle of things. */
+  readonly warmStart: boolean;
   readonly proposeEveryMs: number;
   readonly readEveryMs: number;
   readonly membershipEveryMs: number;
@@ -71,6 +72,30 @@ export interface Knobs {
 const rho = 0.01;
 const never = Number.POSITIVE_INFINITY;
 
+/** What a knob is worth when its fault is not in the schedule. */
+export const restingKnobs: Partial<Knobs> = {
+  lossChance: 0,
+  tailChance: 0,
+  duplicateChance: 0,
+  partition: "none",
+  resetEveryMs: never,
+  stallChance: 0,
+  boundaryCrashChance: 0,
+  clockRateBound: 0,
+  tickJitter: 0,
+  crashEveryMs: never,
+  hostCrashChance: 0,
+  pauseEveryMs: never,
+  readEveryMs: never,
+  membershipEveryMs: never,
+  transferEveryMs: never,
+  campaignEveryMs: never,
+  releaseEveryMs: never,
+  takeoverEveryMs: never,
+  compactEvery: 0,
+  copyMessages: false,
+};
+
 export function drawKnobs(seed: number, nodes: number): Knobs {
   const random = new Random(seed, 1);
   /** The value with the given probability, otherwise the one that means "not in this schedule". */
@@ -80,24 +105,28 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
   const leaseMs = random.pick([500, 500, 1000, 3000]);
   const electionTimeoutMs = Math.floor(leaseMs / 3);
   const e = electionTimeoutMs;
-  const heartbeatIntervalMs = Math.floor(leaseMs / 20);
-  const everyE = (low: number, high: number) => (): number => e * random.between(low, high);
+  // As the product derives it, or half as often: less idle traffic, more schedules.
+  const heartbeatIntervalMs = Math.floor(leaseMs / random.pick([20, 20, 10]));
+  const forE = (low: number, high: number) => (): number => e * random.between(low, high);
+  // Most schedules are short and dense: what is rare has to meet soon. Some are long: what is slow has to end.
+  const long = random.chance(0.12);
+  const pace = long ? 1 : 0.6;
+  const everyE = (low: number, high: number) => (): number => pace * e * random.between(low, high);
   return {
     nodes,
     initialVoters: random.chance(0.1) ? random.integer(1, nodes) : nodes,
     leaseMs,
     electionTimeoutMs,
     heartbeatIntervalMs,
-    tickIntervalMs: Math.max(5, Math.floor(heartbeatIntervalMs / 2)),
-    faultsMs: e * random.between(20, 60),
-    healedMs: e * 40,
+    tickIntervalMs: Math.max(5, Math.floor(heartbeatIntervalMs / random.pick([1, 1, 2]))),
+    faultsMs: long ? e * random.between(20, 60) : e * random.between(6, 20),
     lossChance: sometimes(0.5, () => random.pick([0.01, 0.05, 0.1, 0.3]), 0),
     delayMeanMs: random.pick([0.2, 1, 5, e / 20, e / 6]),
     tailChance: sometimes(0.5, () => random.pick([0.01, 0.1]), 0),
-    tailMeanMs: everyE(0.2, 3)(),
+    tailMeanMs: forE(0.2, 3)(),
     ordered: random.chance(0.4),
     duplicateChance: sometimes(0.4, () => random.pick([0.01, 0.1, 0.3]), 0),
-    duplicateDelayMs: everyE(0.1, 10)(),
+    duplicateDelayMs: forE(0.1, 10)(),
     partition: random.pick<PartitionStyle>(["none", "symmetric", "symmetric", "one-way", "partial"]),
     partitionEveryMs: everyE(2, 12)(),
     partitionForMs: everyE(1, 10)(),
@@ -105,18 +134,19 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     writeMeanMs: random.pick([0.05, 0.5, 3]),
     syncMeanMs: random.pick([0.1, 1, 8, e / 10]),
     stallChance: sometimes(0.3, () => random.pick([0.002, 0.02]), 0),
-    stallMeanMs: everyE(0.5, 4)(),
+    stallMeanMs: forE(0.5, 4)(),
     boundaryCrashChance: sometimes(0.4, () => random.pick([0.001, 0.01, 0.03]), 0),
     clockRateBound: random.chance(0.2) ? 0 : rho,
     clockExtremes: random.chance(0.5),
     tickJitter: random.pick([0, 0.2, 3]),
     crashEveryMs: sometimes(0.5, everyE(1.5, 15), never),
-    restartMeanMs: everyE(0.02, 6)(),
+    restartMeanMs: forE(0.02, 4)(),
     hostCrashChance: random.pick([0, 0.5, 1]),
     pauseEveryMs: sometimes(0.4, everyE(2, 12), never),
-    pauseMeanMs: everyE(0.2, 6)(),
-    proposeEveryMs: everyE(0.03, 0.6)(),
-    readEveryMs: sometimes(0.7, everyE(0.1, 1), never),
+    pauseMeanMs: forE(0.2, 5)(),
+    warmStart: random.chance(0.75),
+    proposeEveryMs: random.chance(0.1) ? forE(0.03, 0.1)() : forE(0.2, 1.5)(),
+    readEveryMs: sometimes(0.7, forE(0.2, 1.5), never),
     membershipEveryMs: sometimes(0.45, everyE(1, 6), never),
     transferEveryMs: sometimes(0.3, everyE(1, 8), never),
     campaignEveryMs: sometimes(0.15, everyE(2, 10), never),

@@ -16,10 +16,14 @@ export type Scope = "agent" | "machine";
 /** A machine of the cluster, as a layer sees it. */
 export interface Machine {
   readonly id: NodeId;
-  /** Null while the agent is down. As of the last event that touched the node, or of `Host.refresh`. */
-  readonly status: Status | null;
   readonly running: boolean;
+  /** All about its core, a deep copy made at each call; null while the agent is down. */
+  readonly status: Status | null;
+  /** As of the last event that touched the node, or of `Host.refresh`; cheap. 0 or false while the agent is down. */
   readonly leads: boolean;
+  readonly leader: NodeId | 0;
+  readonly term: number;
+  readonly commit: number;
   /** Index of the last entry that the layer applied here in this life of the agent. */
   readonly applied: number;
   /** Nothing in the agent runs before this true time. */
@@ -60,7 +64,7 @@ export interface Host {
   /** Whether a message sent now would not run into a cut; one that is sent may still be lost. */
   linked(from: NodeId, to: NodeId): boolean;
 
-  /** Looks at the node's core again; `Machine.status` is up to date afterwards. */
+  /** Looks at the node's core again, after a call that may have changed it. */
   refresh(node: Machine): void;
   /** @returns the index of the entry, 0 when the core refused. */
   propose(node: Machine, data: Uint8Array): number;

@@ -51,6 +51,7 @@ export class LeaseLayer implements Layer {
   readonly #checker = new LeaseChecker();
   readonly #times: LeaseTimings;
   readonly #renewal = { name: "renewal" } as const;
+  readonly #decision = { name: "decision" } as const;
   #nextOperation = 1;
 
   constructor(host: Host) {
@@ -58,9 +59,10 @@ export class LeaseLayer implements Layer {
     this.#times = leaseTimings(host.knobs.leaseMs);
   }
 
-  begin(): Uint8Array {
+  begin(voters: readonly NodeId[]): Uint8Array {
     const state = new StateMachine();
     state.applied = 1;
+    if (this.#host.knobs.warmStart) state.begunBy(this.#host.operationsRandom.pick(voters));
     return state.encode();
   }
 
@@ -148,6 +150,10 @@ export class LeaseLayer implements Layer {
       this.#client(payload as Client);
       return;
     }
+    if (payload === this.#decision) {
+      this.tick(node);
+      return;
+    }
     this.#scheduleRenewal(node);
     this.#renew(node);
   }
@@ -179,7 +185,7 @@ export class LeaseLayer implements Layer {
 
   #renew(node: Machine): void {
     const { token } = this.#agent(node).word;
-    const leader = node.status?.leader ?? 0;
+    const { leader } = node;
     if (token.index === 0 || leader === 0) return;
     this.#send({ type: "renew", from: node.id, to: leader, token, stampMs: node.clock(this.#host.nowMs) });
   }
@@ -201,7 +207,7 @@ export class LeaseLayer implements Layer {
   #release(node: Machine): void {
     const { word } = this.#agent(node);
     const { token } = word;
-    const leader = node.status?.leader ?? 0;
+    const { leader } = node;
     if (!node.running || token.index === 0 || leader === 0) return;
     this.#host.marks.leaseReleased++;
     if (!this.#host.faults.lease.releaseWithoutStop) {
@@ -234,10 +240,11 @@ export class LeaseLayer implements Layer {
   }
 
   /** Tells the grantor when this node becomes leader or stops being it. */
-  #followLeadership({ status }: Machine, agent: Agent): void {
-    const term = status !== null && status.role === "leader" ? status.term : 0;
+  #followLeadership(node: Machine, agent: Agent): void {
+    const term = node.leads ? node.term : 0;
     if (term === agent.grantorTerm) return;
     agent.grantorTerm = term;
+    const { status } = node;
     if (status === null || term === 0) {
       agent.grantor.stepDown();
       return;
@@ -248,18 +255,17 @@ export class LeaseLayer implements Layer {
   }
 
   /** Whether this node leads, has committed in its term and has applied all that is committed. */
-  #decides({ leads, status, applied }: Machine): boolean {
-    return leads && status?.termCommitted === true && status.commit === applied;
+  #decides(node: Machine): boolean {
+    return node.leads && node.commit === node.applied && node.status?.termCommitted === true;
   }
 
   /** What the leader decides by itself at every tick: whom to replace, whom to grant. */
   tick(node: Machine): void {
     const agent = this.#agent(node);
     this.#followLeadership(node, agent);
-    const { status } = node;
-    if (status === null || !this.#decides(node)) return;
+    if (!this.#decides(node)) return;
     const { proposal, state } = agent;
-    if (proposal.term === status.term && proposal.index > state.applied) return;
+    if (proposal.term === node.term && proposal.index > state.applied) return;
     const now = node.now(this.#host.nowMs);
     if (state.phase === "recruit") this.#grant(node, agent, now);
     else if (state.phase === "empty" || this.#suspects(agent, now)) this.#proposeBegin(node, agent);
@@ -270,8 +276,12 @@ export class LeaseLayer implements Layer {
     const { state } = agent;
     const { marks, operationsRandom } = this.#host;
     if (status === null) return;
-    if (!this.#mayGrant(agent, status.electedAtMs, now)) {
+    const againInMs = this.#grantInMs(agent, status.electedAtMs, now);
+    if (againInMs > 0) {
       marks.leaseHeldOverElection++;
+      // Exactly then, like the product: the margin of clock rates is smaller than a tick.
+      if (againInMs < this.#host.knobs.tickIntervalMs)
+        this.#host.schedule(node.trueMs(againInMs), node.id, this.#decision);
       return;
     }
     const alive = status.progress.filter((peer) => peer.recentActive).map((peer) => peer.id);
@@ -281,13 +291,13 @@ export class LeaseLayer implements Layer {
     this.#propose(node, agent, encodeGrant(state.token, operationsRandom.pick(candidates)));
   }
 
-  #mayGrant({ grantor, state }: Agent, electedAtMs: number, now: number): boolean {
+  /** In how many of its own milliseconds this leader may grant; 0: now. */
+  #grantInMs({ grantor, state }: Agent, electedAtMs: number, now: number): number {
     const { knobs, faults } = this.#host;
     const { leaseMs } = knobs;
-    if (grantor.mayGrant(state.control(leaseMs), now).ok) return true;
-    const { lastAcceptedMs } = grantor;
-    const unpadded = lastAcceptedMs === null || now > lastAcceptedMs + leaseMs;
-    return faults.lease.noDriftFactor && unpadded && now > electedAtMs + leaseMs;
+    const answer = grantor.mayGrant(state.control(leaseMs), now);
+    if (answer.ok || !faults.lease.noDriftFactor) return answer.ok ? 0 : (answer.againInMs ?? leaseMs);
+    return Math.max(0, Math.max(grantor.lastAcceptedMs ?? 0, electedAtMs) + leaseMs + 1 - now);
   }
 
   /** The holder is silent for too long, or said that it has stopped. */
@@ -305,7 +315,7 @@ export class LeaseLayer implements Layer {
 
   #propose(node: Machine, agent: Agent, data: Uint8Array): void {
     const index = this.#host.propose(node, data);
-    if (index !== 0) agent.proposal = { term: node.status?.term ?? 0, index };
+    if (index !== 0) agent.proposal = { term: node.term, index };
   }
 
   // ---- clients

@@ -45,9 +45,9 @@ export function start(world: World, node: SimulatedNode): void {
     initial,
   });
   node.core = core;
-  node.status = core.status();
+  node.seen.take(core);
   node.applied = node.disk.snapshot.index;
-  world.checker.started(node.id, node.status);
+  world.checker.started(node.id, node.seen);
   core.tick(node.now(world.nowMs));
   scheduleTick(world, node);
   world.layer.nodeStarted(node, node.disk.snapshot.data);

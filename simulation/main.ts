@@ -10,7 +10,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Marks } from "./marks.js";
-import { printFailure } from "./report.js";
+import { gitCommit, printFailure } from "./report.js";
+import { defaultStack, type Stack, stacks } from "./stacks.js";
 import type { Progress, WorkOrder } from "./worker.js";
 
 interface Totals {
@@ -24,7 +25,8 @@ const usage = `usage: npm run sim -- [options]
   --schedules N   schedules to run (default 1000; with --minutes: as many as fit)
   --minutes N     run for N minutes instead
   --seed S        first seed (default 1); schedule i has seed S + i
-  --nodes N       nodes of a cluster, 1 to 9 (default 3)
+  --nodes LIST    nodes of a cluster, 1 to 9 (default 3); of a list like 3,5,7 the seed takes one, 6 : 3 : 1
+  --stack NAME    what runs on top of Raft: ${stacks.join(", ")} (default ${defaultStack})
   --workers N     threads (default: all cores)
   --no-recorded   skip the seeds of simulation/seeds.txt
   --json          the last line is one JSON object`;
@@ -36,6 +38,7 @@ function fromCommandLine() {
       minutes: { type: "string" },
       seed: { type: "string", default: "1" },
       nodes: { type: "string", default: "3" },
+      stack: { type: "string", default: defaultStack },
       workers: { type: "string", default: String(availableParallelism()) },
       "no-recorded": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
@@ -52,11 +55,19 @@ function fromCommandLine() {
     minutes,
     schedules: whole("--schedules", schedules, 1, 4294967296),
     seed: whole("--seed", values.seed, 0, 4294967295),
-    nodes: whole("--nodes", values.nodes, 1, 9),
+    nodes: values.nodes.split(",").map((size) => whole("--nodes", size, 1, 9)),
+    stack: stackNamed(values.stack),
     workers: whole("--workers", values.workers, 1, 256),
     recorded: !values["no-recorded"],
     json: values.json,
   };
+}
+
+function stackNamed(name: string): Stack {
+  const stack = stacks.find((known) => known === name);
+  if (stack !== undefined) return stack;
+  console.error(`--stack must be one of ${stacks.join(", ")}, not "${name}"\n${usage}`);
+  process.exit(2);
 }
 
 function number(name: string, text: string, low: number, high: number): number {
@@ -120,36 +131,48 @@ async function main(): Promise<void> {
       firstSeed: options.seed,
       schedules: options.schedules,
       nodes: options.nodes,
+      stack: options.stack,
       worker: i,
       workers: options.workers,
       untilMs,
       stop,
     };
   });
+  const progress = setInterval(() => {
+    const minutes = Math.round((performance.now() - startedMs) / 60_000);
+    console.error(
+      `${minutes} min: ${totals.schedules} schedules, ${totals.events} events, ${totals.violations} violations`,
+    );
+  }, 60_000);
   const failures = await Promise.all(orders.map((order) => runWorker(order, totals, marks)));
+  clearInterval(progress);
   const seconds = (performance.now() - startedMs) / 1000;
   const failed = failures.find((failure) => failure !== null) ?? null;
-  if (failed !== null) printFailure(failed.seed, failed.nodes);
+  if (failed !== null) printFailure(failed.seed, failed.nodes, options.stack);
+  const unseenMarks = marks.unseen();
   const summary = {
     schedules: totals.schedules,
     nodes: options.nodes,
+    stack: options.stack,
+    commit: gitCommit(),
     simulatedSeconds: Math.round(totals.simulatedMs / 1000),
     seconds: Math.round(seconds * 10) / 10,
     events: totals.events,
     eventsPerSecond: Math.round(totals.events / seconds),
+    schedulesPerSecond: Math.round((10 * totals.schedules) / seconds) / 10,
     timesRealTime: Math.round(totals.simulatedMs / 1000 / seconds),
     violations: totals.violations,
     failedSeed: failed?.seed ?? null,
+    unseenMarks,
     marks,
   };
   if (options.json) console.log(JSON.stringify(summary));
   else {
     console.log(
-      `${summary.schedules} schedules of ${options.nodes} nodes, ${summary.simulatedSeconds} simulated seconds in ` +
+      `${summary.schedules} schedules of ${options.nodes.join(" or ")} nodes, ${summary.simulatedSeconds} simulated seconds in ` +
         `${summary.seconds} s (${summary.eventsPerSecond} events/s): ${summary.violations} violations`,
     );
-    const unseen = Object.entries(marks).filter(([, count]) => count === 0);
-    if (unseen.length > 0) console.log(`never happened: ${unseen.map(([name]) => name).join(", ")}`);
+    if (unseenMarks.length > 0) console.log(`never happened: ${unseenMarks.join(", ")}`);
   }
   process.exitCode = failed === null ? 0 : 1;
 }

@@ -37,6 +37,13 @@ export class Marks {
   leaseTakenOver = 0;
   leaseHeldOverElection = 0;
 
+  /** Names of what never happened. */
+  unseen(): string[] {
+    return Object.entries(this)
+      .filter(([, count]) => count === 0)
+      .map(([name]) => name);
+  }
+
   add(other: Marks): void {
     const mine = this as unknown as Record<string, number>;
     for (const [name, count] of Object.entries(other) as Array<[string, number]>)

@@ -17,7 +17,7 @@ export function pump(world: World, node: SimulatedNode): void {
     if (ready.entries.length > 0) {
       // A commit may have caused these entries (a joint configuration left by itself): see it first.
       world.refresh(node);
-      if (node.status !== null) world.checker.appending(node.id, ready, node.status);
+      world.checker.appending(node.id, ready, node.seen);
     }
     for (const message of ready.messages) world.sendRaft(message, node);
     if (ready.hardState !== undefined || ready.entries.length > 0 || ready.snapshot !== undefined) {
@@ -148,7 +148,8 @@ function compact(world: World, node: SimulatedNode, core: RaftNode): void {
   // The layer may have ended the process.
   if (node.core !== core) return;
   // A snapshot from the leader is on its way to the disk: what is applied here is history already.
-  if (core.status().firstIndex > node.applied + 1) return;
+  world.refresh(node);
+  if (node.seen.firstIndex > node.applied + 1) return;
   const snapshot = core.compact(node.applied, world.layer.encodeSnapshot(node));
   world.marks.compacted++;
   node.job = { kind: "compaction" };

@@ -2,16 +2,17 @@
  * The Raft invariants, looked at after every event. Everything is incremental: each entry is
  * compared once with global tables when it becomes durable and once when it is applied, never a whole log.
  */
-import type { Configuration, Entry, Message, NodeId, Ready, Snapshot, Status } from "../src/raft/types.js";
+import type { Configuration, Entry, Message, NodeId, Ready, Role, Snapshot } from "../src/raft/types.js";
 import { configurationDigest, entryDigest } from "./digest.js";
 import type { Disk, DiskWatcher } from "./disk.js";
+import type { Glimpse } from "./glimpse.js";
 import type { Marks } from "./marks.js";
 import { mix } from "./random.js";
 import { Violation } from "./violation.js";
 
 /** What the checker remembers of one node. */
 interface Seen {
-  role: Status["role"];
+  role: Role;
   term: number;
   vote: number;
   commit: number;
@@ -61,7 +62,7 @@ export class RaftChecker implements DiskWatcher {
   }
 
   /** A process started from its disk. */
-  started(node: NodeId, status: Status): void {
+  started(node: NodeId, status: Glimpse): void {
     const before = this.#seen[node];
     if (before !== undefined && status.term < before.promisedTerm) {
       throw new Violation(
@@ -94,7 +95,7 @@ export class RaftChecker implements DiskWatcher {
   }
 
   /** After every event that touched a node. */
-  observe(node: NodeId, status: Status): void {
+  observe(node: NodeId, status: Glimpse): void {
     const seen = this.#seen[node] as Seen;
     // A leader that commits its own removal commits as the leader and is a follower at the end of the same event.
     const led = status.role === "leader" || (seen.role === "leader" && seen.term === status.term);
@@ -118,7 +119,7 @@ export class RaftChecker implements DiskWatcher {
     if (status.commit !== seen.commit) this.#commitMoved(node, seen, status, led);
   }
 
-  #roleChanged(node: NodeId, seen: Seen, status: Status): void {
+  #roleChanged(node: NodeId, seen: Seen, status: Glimpse): void {
     if (seen.role === "leader") {
       this.#marks.steppedDown++;
       if (!status.config.voters.includes(node)) this.#marks.leaderRemoved++;
@@ -149,7 +150,7 @@ export class RaftChecker implements DiskWatcher {
     }
   }
 
-  #commitMoved(node: NodeId, seen: Seen, status: Status, led: boolean): void {
+  #commitMoved(node: NodeId, seen: Seen, status: Glimpse, led: boolean): void {
     const { commit } = status;
     if (commit < seen.commit) fail("commit-regressed", node, `commit ${seen.commit} became ${commit}`);
     seen.commit = commit;
@@ -170,7 +171,7 @@ export class RaftChecker implements DiskWatcher {
     return best;
   }
 
-  #quorumDurable(node: NodeId, status: Status, voters: readonly NodeId[]): void {
+  #quorumDurable(node: NodeId, status: Glimpse, voters: readonly NodeId[]): void {
     let durable = 0;
     for (const voter of voters) {
       const disk = this.#disks[voter];
@@ -253,7 +254,7 @@ export class RaftChecker implements DiskWatcher {
   }
 
   /** A leader's own new configuration entries: one uncommitted at a time, none before its no-op is committed. */
-  appending(node: NodeId, ready: Ready, status: Status): void {
+  appending(node: NodeId, ready: Ready, status: Glimpse): void {
     const seen = this.#seen[node] as Seen;
     const first = ready.entries[0];
     // What is truncated here may have held the newest configuration; the one before it is then committed or unknown.

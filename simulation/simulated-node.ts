@@ -1,6 +1,7 @@
 /** One machine of the simulated cluster: what dies with the process, what survives it, and its clock. */
-import type { RaftNode, Ready, Status } from "../src/raft/types.js";
+import type { NodeId, RaftNode, Ready, Status } from "../src/raft/types.js";
 import type { Disk } from "./disk.js";
+import { Glimpse } from "./glimpse.js";
 import type { Machine } from "./layer.js";
 import type { Random } from "./random.js";
 
@@ -25,7 +26,8 @@ export class SimulatedNode implements Machine {
   /** The same of the whole machine. */
   machineLife = 0;
   core: RaftNode | null = null;
-  status: Status | null = null;
+  /** As of the last look at the core (`World.observe`). */
+  readonly seen = new Glimpse();
   applied = 0;
   pausedUntilMs = 0;
   job: DiskJob | null = null;
@@ -58,14 +60,29 @@ export class SimulatedNode implements Machine {
   }
 
   get leads(): boolean {
-    return this.core !== null && this.status !== null && this.status.role === "leader";
+    return this.core !== null && this.seen.role === "leader";
+  }
+
+  get leader(): NodeId | 0 {
+    return this.core === null ? 0 : this.seen.leader;
+  }
+
+  get term(): number {
+    return this.core === null ? 0 : this.seen.term;
+  }
+
+  get commit(): number {
+    return this.core === null ? 0 : this.seen.commit;
+  }
+
+  get status(): Status | null {
+    return this.core === null ? null : this.core.status();
   }
 
   /** The process is gone with everything it had in memory. */
   die(): void {
     this.life++;
     this.core = null;
-    this.status = null;
     this.job = null;
     this.pausedUntilMs = 0;
     this.proposals.clear();

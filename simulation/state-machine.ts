@@ -55,6 +55,14 @@ export class StateMachine {
   holder: NodeId = 0;
   released: FencingToken = noToken;
 
+  /** The state of a cluster that has had its first grant, at index 1. */
+  begunBy(holder: NodeId): void {
+    this.token = { term: 1, index: 1 };
+    this.granted = this.token;
+    this.phase = "granted";
+    this.holder = holder;
+  }
+
   apply(entry: Entry): void {
     this.applied = entry.index;
     this.digest = mix(this.digest, entryDigest(entry));

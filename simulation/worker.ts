@@ -1,13 +1,17 @@
 /** One thread of the simulator: takes every n-th seed and reports in batches. */
 import { parentPort, workerData } from "node:worker_threads";
 import { Marks } from "./marks.js";
+import { Random } from "./random.js";
+import type { Stack } from "./stacks.js";
 import { runSchedule } from "./world.js";
 
 export interface WorkOrder {
   readonly recorded: ReadonlyArray<{ readonly seed: number; readonly nodes: number }>;
   readonly firstSeed: number;
   readonly schedules: number;
-  readonly nodes: number;
+  /** Sizes of clusters; the seed decides which. */
+  readonly nodes: readonly number[];
+  readonly stack: Stack;
   readonly worker: number;
   readonly workers: number;
   /** Wall clock; null: until all schedules ran. */
@@ -26,6 +30,12 @@ export interface Progress {
 
 const batchSize = 20;
 
+/** Small clusters are faster and break as well, so the first sizes come more often: 6 : 3 : 1 (: 1 ...). */
+export function clusterSize(seed: number, sizes: readonly number[]): number {
+  const weighted = sizes.flatMap((size, at) => new Array<number>([6, 3][at] ?? 1).fill(size));
+  return new Random(seed, 9).pick(weighted);
+}
+
 function work(order: WorkOrder): void {
   const stop = new Int32Array(order.stop);
   let progress = { schedules: 0, simulatedMs: 0, events: 0, marks: new Marks() };
@@ -35,7 +45,7 @@ function work(order: WorkOrder): void {
   };
   /** @returns false when it failed. */
   const run = (seed: number, nodes: number): boolean => {
-    const result = runSchedule({ seed, nodes });
+    const result = runSchedule({ seed, nodes, stack: order.stack });
     progress.schedules++;
     progress.simulatedMs += result.simulatedMs;
     progress.events += result.events;
@@ -47,9 +57,10 @@ function work(order: WorkOrder): void {
   for (const { seed, nodes } of order.recorded) if (!run(seed, nodes)) return;
   for (let i = order.worker; i < order.schedules; i += order.workers) {
     if (Atomics.load(stop, 0) !== 0 || (order.untilMs !== null && Date.now() >= order.untilMs)) break;
-    if (!run((order.firstSeed + i) >>> 0, order.nodes)) return;
+    const seed = (order.firstSeed + i) >>> 0;
+    if (!run(seed, clusterSize(seed, order.nodes))) return;
   }
   report(null);
 }
 
-work(workerData as WorkOrder);
+if (parentPort !== null) work(workerData as WorkOrder);

@@ -14,7 +14,6 @@ import { EventQueue } from "./event-queue.js";
 import { type Faults, sound } from "./faults.js";
 import { drawKnobs, type Knobs } from "./knobs.js";
 import type { Host, Layer, Scope } from "./layer.js";
-import { LeaseLayer } from "./lease-layer.js";
 import { addNode, crash, pause, peerLost, scheduleTick, start } from "./lifecycle.js";
 import { Liveness } from "./liveness.js";
 import { Marks } from "./marks.js";
@@ -24,13 +23,11 @@ import { type Action, actionsOf, perform } from "./operations.js";
 import { RaftChecker } from "./raft-checker.js";
 import { mix, Random } from "./random.js";
 import type { SimulatedNode } from "./simulated-node.js";
+import { createLayer, defaultStack, type Stack } from "./stacks.js";
 import type { Trace } from "./trace.js";
 import { Violation } from "./violation.js";
 
 export { type Faults, sound } from "./faults.js";
-
-/** What runs on top of Raft: "raft" is the lease and a register, on the product's own grantor. */
-export type Stack = "raft";
 
 export interface ScheduleOptions {
   readonly seed: number;
@@ -96,7 +93,7 @@ export class World implements Host {
   #hash = 0;
   #over = false;
 
-  constructor({ seed, nodes, faults, trace }: ScheduleOptions) {
+  constructor({ seed, nodes, stack, faults, trace }: ScheduleOptions) {
     this.seed = seed;
     this.faults = faults ?? sound;
     this.#trace = trace ?? null;
@@ -109,7 +106,7 @@ export class World implements Host {
     this.network = new Network(this.knobs, new Random(seed, 6), this.marks, this.maxNodes);
     this.checker = new RaftChecker(this.disks, this.marks);
     this.#liveness = new Liveness(this);
-    this.layer = new LeaseLayer(this);
+    this.layer = createLayer(stack ?? defaultStack, this);
   }
 
   run(): ScheduleResult {
@@ -147,6 +144,7 @@ export class World implements Host {
     const hardState = { term: 1, vote: 0, commit: 1 };
     for (const id of voters) addNode(this, { hardState, snapshot, entries: [] }, id);
     layer.begun();
+    if (knobs.warmStart) this.campaign(this.nodes[this.operationsRandom.pick(voters)] as SimulatedNode);
     for (const action of actionsOf(knobs, layer)) this.scheduleAction(action);
     this.#settle();
     this.queue.push(knobs.faultsMs, EventKind.heal, 0, 0, undefined);
@@ -259,11 +257,11 @@ export class World implements Host {
   /** Looks at a node after anything that touched it. */
   observe(node: SimulatedNode): void {
     if (node.core === null) return;
-    const status = node.core.status();
-    node.status = status;
-    const state = mix(status.term * 8 + status.role.length, status.commit * 4096 + status.lastIndex);
+    const { seen } = node;
+    seen.take(node.core);
+    const state = mix(seen.term * 8 + seen.role.length, seen.commit * 4096 + seen.lastIndex);
     this.#hash = mix(mix(this.#hash, state), this.layer.hash(node));
-    this.checker.observe(node.id, status);
+    this.checker.observe(node.id, seen);
   }
 
   refresh(node: SimulatedNode): void {
@@ -394,7 +392,7 @@ export class World implements Host {
     let best: SimulatedNode | null = null;
     for (const node of this.nodes) {
       if (node === undefined || !node.leads || node.pausedUntilMs > this.nowMs) continue;
-      if (best === null || (node.status?.term ?? 0) > (best.status?.term ?? 0)) best = node;
+      if (best === null || node.term > best.term) best = node;
     }
     return best;
   }

@@ -61,6 +61,11 @@ export function createRaftNode(options: RaftOptions): RaftNode {
   return new Node(new NodeState({ ...options }));
 }
 
+/** For the simulator, which looks at every node after every event: what `status()` would copy. Not to be changed. */
+export function peek(node: RaftNode): Readonly<NodeState> | null {
+  return node instanceof Node ? node.peek() : null;
+}
+
 class Node implements RaftNode {
   readonly #s: NodeState;
 
@@ -154,6 +159,10 @@ class Node implements RaftNode {
 
   status(): Status {
     return statusOf(this.#s);
+  }
+
+  peek(): Readonly<NodeState> {
+    return this.#s;
   }
 }
 

@@ -1,0 +1,31 @@
+/** The few facts of a core that are looked at after every event, without the deep copy that `status()` makes. */
+import { peek } from "../src/raft/node.js";
+import type { Configuration, LogIndex, NodeId, RaftNode, Role, Term } from "../src/raft/types.js";
+
+export class Glimpse {
+  role: Role = "follower";
+  term: Term = 0;
+  vote: NodeId | 0 = 0;
+  leader: NodeId | 0 = 0;
+  commit: LogIndex = 0;
+  applied: LogIndex = 0;
+  firstIndex: LogIndex = 0;
+  lastIndex: LogIndex = 0;
+  config: Configuration = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
+
+  take(core: RaftNode): void {
+    const state = peek(core);
+    // A mutant wraps its core: what it says of itself counts.
+    const log = state === null ? core.status() : state.log;
+    const { role, term, vote, leader } = state ?? core.status();
+    this.role = role;
+    this.term = term;
+    this.vote = vote;
+    this.leader = leader;
+    this.commit = log.commit;
+    this.applied = log.applied;
+    this.firstIndex = log.firstIndex;
+    this.lastIndex = log.lastIndex;
+    this.config = log.config;
+  }
+}
