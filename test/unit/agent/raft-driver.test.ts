@@ -78,6 +78,27 @@ test("a proposal that another leader's shorter log cuts off is known to be lost 
   assert.equal(driver.status().lastIndex, noop);
 });
 
+test("proposals that come while a write is under way share the next one", async () => {
+  const { driver, storage } = await leaderOfOne();
+  const persist = storage.persist.bind(storage);
+  const written: number[] = [];
+  let letGo = () => {};
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  storage.persist = async (batch) => {
+    if (batch.entries.length > 0) written.push(batch.entries.length);
+    if (written.length === 1) await held;
+    return persist(batch);
+  };
+  const first = driver.propose(pause);
+  await until(() => written.length === 1, "the first is being written");
+  const others = Array.from({ length: 10 }, () => driver.propose(pause));
+  letGo();
+  await Promise.all([first, ...others]);
+  assert.deepEqual(written, [1, 10]);
+});
+
 test("a storage failure ends the node and leaves nobody waiting", async () => {
   const made = await leaderOfOne();
   made.storage.persist = () => Promise.reject(new Error("no space left"));
