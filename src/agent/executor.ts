@@ -72,6 +72,8 @@ export class Executor {
   #action: NodeAction["type"] = "none";
   /** Number of the newest look at the server; the answer to an older one is dropped. */
   #looks = 0;
+  /** What was tried failed: the server is not as it was seen last. */
+  #mustLook = false;
   #stopWaiting: (() => void) | null = null;
 
   constructor(options: ExecutorOptions) {
@@ -111,6 +113,7 @@ export class Executor {
       },
       (error: unknown) => {
         this.#running = false;
+        this.#mustLook = true;
         this.#problem(`the local server could not be brought to the committed state: ${describeError(error)}`);
       },
     );
@@ -181,7 +184,7 @@ export class Executor {
 
   /** A recruit or promotion does not wait for another look: the last one, at most a gossip interval old, will do. */
   #urgent(): NodeAction | null {
-    if (this.#observation?.reachable !== true) return null;
+    if (this.#mustLook || this.#observation?.reachable !== true) return null;
     const action = this.#decide();
     return action.type === "pledge" || action.type === "promote" ? action : null;
   }
@@ -204,6 +207,7 @@ export class Executor {
     const observation = await this.#options.server.observe();
     if (this.#serverGone || look !== this.#looks) return;
     this.#observation = observation;
+    this.#mustLook = false;
     if (observation.receiver?.latestEndLsn) this.#lastPrimaryLsn = observation.receiver.latestEndLsn;
     if (observation.receiver?.status === "streaming" && this.#node.pointedAt !== noToken) {
       this.#followedThisLife = { token: this.#node.pointedAt, startedAt: observation.postmasterStartTime };

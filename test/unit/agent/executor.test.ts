@@ -340,6 +340,24 @@ test("a pledge that can not be proven is told, so that the others need not wait 
   assert.match(report?.kind === "unable" ? report.why : "", /receiver did not end/);
 });
 
+test("a server that left recovery after it was seen in it is looked at again, and stopped", async () => {
+  const cluster = newCluster(["a", "b", "c"], leaseMs);
+  cluster.failover(1, null, 2, "0/100");
+  const node = new Node(cluster, 2);
+  node.executor.kick();
+  await settle();
+  // A promotion that was given up ends after all, and the next failover begins at the same time.
+  node.apply(() => cluster.begin());
+  node.seen.inRecovery = false;
+  node.server.pledge = () => Promise.reject(new ServerError("SERVER_STATE", "the server is not in recovery"));
+  node.executor.kick();
+  await until(() => node.reports.length > 0, "it reports");
+  await settle();
+  node.executor.kick();
+  await until(() => node.stops.length > 0, "it stops the server");
+  assert.deepEqual(node.stops, ["immediate"]);
+});
+
 test("the agent of a dead server does not repeat the position that it reported before", async () => {
   const cluster = newCluster(["a", "b", "c"], leaseMs);
   cluster.failover(1, null, 2, "0/100");
