@@ -104,7 +104,8 @@ for (const layout of layouts) {
           tally.check(layout, patched(file, 0, image.subarray(0, at)), `image ${age} up to byte ${at}`);
         }
       }
-      if (images.length > 1) assert.ok(tally.counts.halt + tally.counts.shorter > 0);
+      // Without an allocation each older image is the beginning of the newest one.
+      if (images.length > 1 && file.length > written) assert.ok(tally.counts.halt > 100);
     });
 
     it("batches repeated, left out and swapped", () => {
