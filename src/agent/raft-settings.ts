@@ -16,9 +16,13 @@ export function raftSettings({
   };
 }
 
-/** Often enough for the heartbeat, and no more wake-ups than that needs. */
+/**
+ * About four ticks a heartbeat, 10 to 50 ms apart. A multiple of them falls right after a heartbeat is due: ticks that
+ * just miss it would make every heartbeat one whole tick late.
+ */
 export function tickIntervalMs({ heartbeatIntervalMs }: Pick<LeaseTimings, "heartbeatIntervalMs">): number {
-  return Math.min(50, Math.max(10, Math.floor(heartbeatIntervalMs / 4)));
+  const ticks = Math.max(1, Math.min(4, Math.floor(heartbeatIntervalMs / 10)), Math.ceil(heartbeatIntervalMs / 50));
+  return Math.ceil((heartbeatIntervalMs + 1) / ticks);
 }
 
 /** Outgoing connections are tried again after this long, doubling: a peer that comes back is found soon. */
