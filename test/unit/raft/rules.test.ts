@@ -401,3 +401,31 @@ test("R59: a transfer under way ends when a joint configuration is left without 
   assert.deepEqual(net.status(1).config.voters, [1, 2, 4]);
   assert.ok(net.node(1).propose(new Uint8Array(1), net.now).ok, "no time has passed");
 });
+
+test("R13: a heartbeat carries no more than the follower is known to hold", () => {
+  const net = new Network([1, 2, 3]);
+  net.elect(1);
+  net.partition([1], [3]);
+  const index = net.propose(1, "x");
+  net.settle();
+  assert.equal(net.status(1).commit, index);
+  net.node(1).tick(net.now + 200);
+  const heartbeats = net
+    .node(1)
+    .ready()
+    .messages.flatMap((m) => (m.type === "Heartbeat" ? [[m.to, m.commit]] : []));
+  assert.deepEqual(heartbeats, [
+    [2, index],
+    [3, index - 1],
+  ]);
+});
+
+test("R21: a pre-candidate knows no leader, and grants another one's pre-vote", () => {
+  const candidate = node(withLog([], 5));
+  candidate.step({ type: "Heartbeat", from: 2, to: 1, term: 5, commit: 0, round: 0 }, 0);
+  candidate.tick(E);
+  assert.deepEqual([candidate.status().role, candidate.status().leader], ["preCandidate", 0]);
+  candidate.step({ type: "PreVote", from: 3, to: 1, term: 6, lastIndex: 0, lastTerm: 0 }, E);
+  const answer = candidate.ready().messagesAfterPersist.at(-1);
+  assert.ok(answer?.type === "PreVoteResponse" && answer.granted);
+});
