@@ -1,6 +1,7 @@
 /** How a mutant breaks the world around an otherwise sound core. */
 import { createRaftNode } from "../src/raft/index.js";
 import type { Message, PersistentState, RaftNode, RaftOptions } from "../src/raft/types.js";
+import type { ClusterFaults } from "./cluster/faults.js";
 import { type LeaseFaults, soundLease } from "./lease-agent.js";
 
 export interface Faults {
@@ -11,6 +12,8 @@ export interface Faults {
   readonly createNode: (options: RaftOptions) => RaftNode;
   /** What a node reads back at its start. */
   readonly readBack: (state: PersistentState) => PersistentState;
+  /** For the cluster layer; absent: sound. */
+  readonly cluster?: ClusterFaults;
 }
 
 export const sound: Faults = {

@@ -89,6 +89,10 @@ export interface Layer {
   readonly knobs: Readonly<Record<string, unknown>>;
   /** The layer proposes configuration changes itself; the world's operator leaves them alone. */
   readonly ownsMembership: boolean;
+  /** How long faults go on; absent: as drawn for Raft. */
+  readonly faultsMs?: number;
+  /** How long after the faults all of this layer may take to live again; absent: as long as Raft. */
+  readonly livelyWithinMs?: number;
 
   /** Before anything runs. @returns the application's state at index 1, which all first voters hold. */
   begin(voters: readonly NodeId[]): Uint8Array;

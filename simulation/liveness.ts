@@ -36,7 +36,7 @@ export class Liveness {
     // Local timeouts run slower on a slow clock.
     const timeoutMs = electionTimeoutMs * (1 + 2 * clockRateBound);
     this.#leaderByMs = fromMs + electionTimeoutsToElect * timeoutMs;
-    this.#livelyByMs = fromMs + electionTimeoutsToServe * timeoutMs;
+    this.#livelyByMs = fromMs + Math.max(electionTimeoutsToServe * timeoutMs, world.layer.livelyWithinMs ?? 0);
     this.#readsAtHeal = world.marks.readServed;
     world.layer.heal();
     this.#probeAgain();

@@ -147,7 +147,7 @@ export class World implements Host {
     if (knobs.warmStart) this.campaign(this.nodes[this.operationsRandom.pick(voters)] as SimulatedNode);
     for (const action of actionsOf(knobs, layer)) this.scheduleAction(action);
     this.#settle();
-    this.queue.push(knobs.faultsMs, EventKind.heal, 0, 0, undefined);
+    this.queue.push(layer.faultsMs ?? knobs.faultsMs, EventKind.heal, 0, 0, undefined);
   }
 
   scheduleAction(action: Action): void {

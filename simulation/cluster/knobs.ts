@@ -1,0 +1,61 @@
+/** What is drawn for the cluster layer beside the world's knobs; swarm style as there. Times are fractions of D. */
+import type { Random } from "../random.js";
+
+const never = Number.POSITIVE_INFINITY;
+
+export type ClusterKnobs = ReturnType<typeof drawClusterKnobs>;
+
+export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number) {
+  const d = (low: number, high: number): number => leaseMs * random.between(low, high);
+  const sometimes = (chance: number, present: () => number, absent: number): number =>
+    random.chance(chance) ? present() : absent;
+  const witnesses = nodes <= 2 ? 0 : nodes === 3 ? Number(random.chance(0.25)) : sometimes(0.3, () => 2, 0);
+  return {
+    witnesses: Math.min(witnesses, Math.max(nodes - 2, 0)),
+    faultsMs: random.chance(0.15) ? d(15, 40) : d(5, 15),
+    quorum: random.chance(0.6),
+    changesMode: random.chance(0.2),
+    /** Bytes that a candidate may be behind; -1: no limit. */
+    maximumLag: random.chance(0.15) ? random.integer(0, 4) : -1,
+
+    writeEveryMs: d(0.05, 0.5),
+    readEveryMs: sometimes(0.7, () => d(0.1, 0.6), never),
+    noiseEveryMs: sometimes(0.5, () => d(0.3, 2), never),
+    operatorEveryMs: sometimes(0.6, () => d(1, 8), never),
+    membershipEveryMs: sometimes(0.25, () => d(3, 12), never),
+
+    flushMeanMs: random.pick([0.2, 2, leaseMs / 30]),
+    shipMeanMs: random.pick([0.5, 3, leaseMs / 20, leaseMs / 3]),
+    standbyFlushMeanMs: random.pick([0, 1, leaseMs / 20]),
+    replayMeanMs: random.pick([0, 0, 5, leaseMs / 4, leaseMs * 2]),
+    reconnectMs: random.pick([100, leaseMs / 10, leaseMs / 3]),
+    reloadMeanMs: random.pick([1, 10, leaseMs / 5]),
+    stepMeanMs: random.pick([1, 5, leaseMs / 40]),
+    renewEveryMs: leaseMs * random.pick([0.1, 0.2, 0.3]),
+    gossipEveryMs: leaseMs * random.pick([0.1, 0.3]),
+
+    stepCrashChance: sometimes(0.4, () => random.pick([0.003, 0.02, 0.06]), 0),
+    postmasterCrashEveryMs: sometimes(0.5, () => d(2, 10), never),
+    hostCrashEveryMs: sometimes(0.4, () => d(2, 10), never),
+    totalRestartEveryMs: sometimes(0.12, () => d(4, 15), never),
+    hangEveryMs: sometimes(0.2, () => d(3, 12), never),
+    hangMeanMs: d(0.5, 3),
+    serverRestartMeanMs: d(0.05, 3),
+    recoveryMeanMs: random.pick([5, leaseMs / 10, leaseMs]),
+    orphansLinger: random.chance(0.3) ? 0.3 : 0,
+    orphanMs: d(0.2, 2),
+    slowStopChance: sometimes(0.3, () => 0.3, 0),
+    slowStopMs: d(0.3, 4),
+    hangingStopChance: sometimes(0.2, () => 0.15, 0),
+    promoteMeanMs: random.pick([5, leaseMs / 20, leaseMs / 2]),
+    hangingPromoteChance: sometimes(0.15, () => 0.2, 0),
+    promoteHangMs: d(2, 8),
+    vetoChance: sometimes(0.1, () => 0.3, 0),
+    copyMeanMs: d(0.1, 3),
+
+    dataPartitionEveryMs: sometimes(0.3, () => d(1, 6), never),
+    dataPartitionForMs: d(0.5, 5),
+    /** WAL travels over the same network as the agents' messages. */
+    sharedNetwork: random.chance(0.6),
+  };
+}
