@@ -2,7 +2,7 @@
 import { access, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
-import { readCheckedJson, writeCheckedJson } from "./checked-json.js";
+import { decodeCheckedJson, readCheckedJson, writeCheckedJson } from "./checked-json.js";
 import { realDisk } from "./disk.js";
 import { corrupt, errorCode, ioError, StorageError } from "./errors.js";
 import { openRaftStorage, prepareDirectory } from "./file-storage.js";
@@ -29,6 +29,11 @@ export async function readMeta(dir: string): Promise<Meta | null> {
   const path = metaPath(dir);
   const value = await readCheckedJson(path);
   return value === null ? null : parseMeta(path, value);
+}
+
+/** Pure. @throws StorageError */
+export function decodeMeta(path: string, bytes: Buffer): Meta {
+  return parseMeta(path, decodeCheckedJson(path, bytes));
 }
 
 function parseMeta(path: string, value: unknown): Meta {

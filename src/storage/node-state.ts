@@ -1,7 +1,7 @@
 /** The file `node-state`: this node's pledges, durable before they are acted on. */
 import { join } from "node:path";
 import * as v from "valibot";
-import { readCheckedJson, writeCheckedJson } from "./checked-json.js";
+import { decodeCheckedJson, readCheckedJson, writeCheckedJson } from "./checked-json.js";
 import { corrupt } from "./errors.js";
 import { checkFormat } from "./meta.js";
 import type { NodeState } from "./types.js";
@@ -15,6 +15,11 @@ const nodeStateSchema = v.object({
 });
 
 export const emptyNodeState: NodeState = { format: 1, pledge: "0.0", pointedAt: "0.0", promotedUnder: "0.0" };
+
+/** Pure. @throws StorageError */
+export function decodeNodeState(path: string, bytes: Buffer): NodeState {
+  return parse(path, decodeCheckedJson(path, bytes));
+}
 
 function parse(path: string, value: unknown): NodeState {
   const parsed = v.safeParse(nodeStateSchema, value);

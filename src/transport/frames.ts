@@ -3,6 +3,8 @@ export const maxFrameBytes = 16 * 1024 * 1024;
 /** Until a peer has proved who it is, it gets no more of our memory than this. */
 export const maxHandshakeFrameBytes = 64 * 1024;
 
+const mergeBytes = 4096;
+
 export class FrameError extends Error {
   override readonly name = "FrameError";
 }
@@ -25,6 +27,22 @@ export class FrameReader {
   push(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#bytes += chunk.length;
+    // A peer that sends byte by byte must not cost a buffer for each of them.
+    for (let last = this.#chunks.length - 1; last > 0; last--) {
+      const [before, after] = [this.#chunks[last - 1]!, this.#chunks[last]!];
+      if (before.length > after.length || after.length > mergeBytes) return;
+      this.#chunks.splice(last - 1, 2, Buffer.concat([before, after]));
+    }
+  }
+
+  /** Received and not yet given out. */
+  get waitingBytes(): number {
+    return this.#bytes;
+  }
+
+  /** Pieces that the waiting bytes lie in. */
+  get waitingChunks(): number {
+    return this.#chunks.length;
   }
 
   /** The next complete frame, or undefined when more bytes are needed. @throws FrameError */

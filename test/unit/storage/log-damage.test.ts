@@ -1,12 +1,12 @@
 /** Rule 47, exhaustively: every byte of a log damaged in every way, and each verdict compared with the layout's. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { type Layout, makeLayout, verdictOf } from "../../../simulation/damaged-logs.js";
 import { Random } from "../../../simulation/random.js";
 import { encodeBatch } from "../../../src/storage/batch-codec.js";
 import { StorageError } from "../../../src/storage/errors.js";
 import { scanLog } from "../../../src/storage/log-scan.js";
 import { recoverState } from "../../../src/storage/recovery.js";
-import { type Layout, makeLayout, verdictOf } from "./damage.js";
 
 const layouts = [
   makeLayout({ name: "allocated and sealed", batches: 5, sealed: true, growthBytes: 1024 }),

@@ -2,9 +2,8 @@
  * Logs of known layout, and what must be said of any damage to them. The verdict is worked out from the layout by
  * comparing bytes, without a checksum or anything else of the code under test.
  */
-import { encodeBatch, encodeSeal } from "../../../src/storage/batch-codec.js";
-import { encodeFirstBatch } from "../../../src/storage/recovery.js";
-import { data } from "./helpers.js";
+import { encodeBatch, encodeSeal } from "../src/storage/batch-codec.js";
+import { encodeFirstBatch } from "../src/storage/recovery.js";
 
 /** A batch or a seal, as it was written. */
 export interface Item {
@@ -72,7 +71,10 @@ export function makeLayout({ name, batches: count, sealed, growthBytes }: Layout
           flags: 0,
           allocatedBytes: growthBytes === 0 ? 0 : file.length,
         },
-        { hardState: hardStateOf(index), entries: [data(index, index, "entry".repeat(index))] },
+        {
+          hardState: hardStateOf(index),
+          entries: [{ index, term: index, type: "data", data: Buffer.from("entry".repeat(index)) }],
+        },
       );
     const size = end + encode().bytes.length + 52;
     if (growthBytes > 0) {
