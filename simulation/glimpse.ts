@@ -11,6 +11,7 @@ export class Glimpse {
   applied: LogIndex = 0;
   firstIndex: LogIndex = 0;
   lastIndex: LogIndex = 0;
+  lastTerm: Term = 0;
   config: Configuration = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
 
   take(core: RaftNode): void {
@@ -26,6 +27,7 @@ export class Glimpse {
     this.applied = log.applied;
     this.firstIndex = log.firstIndex;
     this.lastIndex = log.lastIndex;
+    this.lastTerm = log.lastTerm;
     this.config = log.config;
   }
 }

@@ -52,6 +52,8 @@ export interface Knobs {
   /** A node campaigns at once and the lease is held from the start: the schedule begins in the middle of things. */
   readonly warmStart: boolean;
   readonly proposeEveryMs: number;
+  /** A client writes many entries at once: what a leader that is cut off then holds is long. */
+  readonly burstChance: number;
   readonly readEveryMs: number;
   readonly membershipEveryMs: number;
   readonly transferEveryMs: number;
@@ -62,6 +64,8 @@ export interface Knobs {
   readonly compactEvery: number;
   /** Messages are copied on the way, so that a shared reference between nodes shows. */
   readonly copyMessages: boolean;
+  /** One voter still hears nobody after the faults are over, while it is heard: the others must live with it. */
+  readonly deafAfterFaults: boolean;
 
   readonly maxBytesPerAppend: number;
   readonly maxInflightAppends: number;
@@ -93,6 +97,8 @@ export const restingKnobs: Partial<Knobs> = {
   releaseEveryMs: never,
   takeoverEveryMs: never,
   compactEvery: 0,
+  deafAfterFaults: false,
+  burstChance: 0,
   copyMessages: false,
 };
 
@@ -157,5 +163,7 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     maxBytesPerAppend: random.pick([64, 1024, 1 << 20]),
     maxInflightAppends: random.pick([1, 4, 64]),
     maxUncommittedBytes: random.pick([512, 1 << 20]),
+    deafAfterFaults: random.chance(0.3),
+    burstChance: sometimes(0.3, () => random.pick([0.02, 0.1]), 0),
   };
 }

@@ -7,6 +7,7 @@
  */
 import type { ConfChange, Entry, NodeId, ProposeResult, ReadToken, Status } from "../src/raft/types.js";
 import type { Faults } from "./faults.js";
+import type { FaultKind } from "./injector.js";
 import type { Knobs } from "./knobs.js";
 import type { Marks } from "./marks.js";
 import type { Random } from "./random.js";
@@ -63,6 +64,9 @@ export interface Host {
   send(from: NodeId, to: NodeId, payload: unknown, scope?: Scope): void;
   /** Whether a message sent now would not run into a cut; one that is sent may still be lost. */
   linked(from: NodeId, to: NodeId): boolean;
+
+  /** Asked before an operation or fault of the layer's own; false when this run of the schedule leaves it out. */
+  injects(kind: FaultKind, node?: NodeId): boolean;
 
   /** Looks at the node's core again, after a call that may have changed it. */
   refresh(node: Machine): void;

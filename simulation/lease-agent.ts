@@ -25,18 +25,16 @@ export type LeaseMessage =
 /** How a mutant breaks the lease; all false in the product. */
 export interface LeaseFaults {
   readonly countFromReceipt: boolean;
-  readonly noDriftFactor: boolean;
   readonly replyWithoutRound: boolean;
-  readonly noHold: boolean;
   readonly releaseWithoutStop: boolean;
+  readonly clockStopsInPause: boolean;
 }
 
 export const soundLease: LeaseFaults = {
   countFromReceipt: false,
-  noDriftFactor: false,
   replyWithoutRound: false,
-  noHold: false,
   releaseWithoutStop: false,
+  clockStopsInPause: false,
 };
 
 /** The lease word in shared memory: it outlives the agent, not the machine. */

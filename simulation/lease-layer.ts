@@ -101,7 +101,14 @@ export class LeaseLayer implements Layer {
     this.#checker.expired(node.id);
   }
 
-  nodePaused(): void {}
+  nodePaused(node: Machine, forMs: number): void {
+    if (!this.#host.faults.lease.clockStopsInPause) return;
+    const { nowMs } = this.#host;
+    const { word } = this.#agent(node);
+    if (word.deadlineMs <= node.clock(nowMs)) return;
+    word.deadlineMs += forMs;
+    this.#checker.extended(node.id, word.token, nowMs + node.trueMs(word.deadlineMs - node.clock(nowMs)), nowMs);
+  }
 
   // ---- the replicated state
 
@@ -250,8 +257,7 @@ export class LeaseLayer implements Layer {
       return;
     }
     const { electedAtMs, electionElapsedMs } = status;
-    const elapsedMs = this.#host.faults.lease.noHold ? Number.POSITIVE_INFINITY : electionElapsedMs;
-    agent.grantor.becomeLeader({ term, electedAtMs, electionElapsedMs: elapsedMs });
+    agent.grantor.becomeLeader({ term, electedAtMs, electionElapsedMs });
   }
 
   /** Whether this node leads, has committed in its term and has applied all that is committed. */
@@ -276,11 +282,11 @@ export class LeaseLayer implements Layer {
     const { state } = agent;
     const { marks, operationsRandom } = this.#host;
     if (status === null) return;
-    const againInMs = this.#grantInMs(agent, status.electedAtMs, now);
-    if (againInMs > 0) {
+    const { ok, againInMs } = agent.grantor.mayGrant(state.control(this.#host.knobs.leaseMs), now);
+    if (!ok) {
       marks.leaseHeldOverElection++;
       // Exactly then, like the product: the margin of clock rates is smaller than a tick.
-      if (againInMs < this.#host.knobs.tickIntervalMs)
+      if (againInMs !== undefined && againInMs < this.#host.knobs.tickIntervalMs)
         this.#host.schedule(node.trueMs(againInMs), node.id, this.#decision);
       return;
     }
@@ -289,15 +295,6 @@ export class LeaseLayer implements Layer {
     if (candidates.length === 0) return;
     marks.leaseGranted++;
     this.#propose(node, agent, encodeGrant(state.token, operationsRandom.pick(candidates)));
-  }
-
-  /** In how many of its own milliseconds this leader may grant; 0: now. */
-  #grantInMs({ grantor, state }: Agent, electedAtMs: number, now: number): number {
-    const { knobs, faults } = this.#host;
-    const { leaseMs } = knobs;
-    const answer = grantor.mayGrant(state.control(leaseMs), now);
-    if (answer.ok || !faults.lease.noDriftFactor) return answer.ok ? 0 : (answer.againInMs ?? leaseMs);
-    return Math.max(0, Math.max(grantor.lastAcceptedMs ?? 0, electedAtMs) + leaseMs + 1 - now);
   }
 
   /** The holder is silent for too long, or said that it has stopped. */
@@ -331,15 +328,23 @@ export class LeaseLayer implements Layer {
     const { operationsRandom: random, nodes } = host;
     if (client.name === "release") {
       const holder = nodes.find((node) => node?.running === true && this.#agent(node).word.token.index > 0);
-      if (holder !== undefined && holder.pausedUntilMs <= host.nowMs) this.#release(holder);
+      if (holder === undefined || holder.pausedUntilMs > host.nowMs) return;
+      if (host.injects("release", holder.id)) this.#release(holder);
       return;
     }
     const anywhere = client.name === "read" && !host.healed;
     const node = anywhere ? nodes[random.integer(1, nodes.length - 1)] : someLeader(host);
     if (node === undefined || node === null || !node.running || node.pausedUntilMs > host.nowMs) return;
-    if (client.name === "write") host.propose(node, encodeWrite(this.#nextOperation++));
+    if (!host.injects(client.name, node.id)) return;
+    if (client.name === "write") this.#write(node);
     else if (client.name === "read") host.readIndex(node);
     else this.#proposeBegin(node, this.#agent(node));
+  }
+
+  #write(node: Machine): void {
+    const { operationsRandom: random, knobs } = this.#host;
+    const entries = random.chance(knobs.burstChance) ? random.integer(2, 40) : 1;
+    for (let i = 0; i < entries; i++) this.#host.propose(node, encodeWrite(this.#nextOperation++));
   }
 
   // ---- the end

@@ -1,4 +1,5 @@
 /** Machines and their processes: added, started, crashed, paused. */
+import { createRaftNode } from "../src/raft/index.js";
 import type { NodeId, PersistentState } from "../src/raft/types.js";
 import { Disk } from "./disk.js";
 import { EventKind } from "./event-kind.js";
@@ -32,9 +33,9 @@ export function addNode(world: World, initial: PersistentState | null, id: NodeI
 
 export function start(world: World, node: SimulatedNode): void {
   const { knobs } = world;
-  const initial = world.faults.readBack(node.disk.read());
+  const initial = node.disk.read();
   if (node.life > 0) world.marks.restart++;
-  const core = world.faults.createNode({
+  const core = createRaftNode({
     id: node.id,
     electionTimeoutMs: knobs.electionTimeoutMs,
     heartbeatIntervalMs: knobs.heartbeatIntervalMs,

@@ -2,6 +2,7 @@
  * After the faults: what a healed cluster must show, and by when. The schedule ends as soon as all of it is there; the
  * deadlines count from when the last effect of a fault arrived.
  */
+import type { NodeId } from "../src/raft/types.js";
 import { EventKind } from "./event-kind.js";
 import { start } from "./lifecycle.js";
 import { leaveJointByHand } from "./operations.js";
@@ -18,6 +19,8 @@ export class Liveness {
   #leaderByMs = 0;
   #livelyByMs = 0;
   #led = false;
+  /** A voter that the faults leave deaf; 0: none. */
+  #deaf = 0;
   #readsAtHeal = 0;
   /** The first write that was acknowledged after the faults; 0: none yet. */
   #wroteAt = 0;
@@ -29,7 +32,8 @@ export class Liveness {
   heal(): void {
     const world = this.#world;
     world.healed = true;
-    world.network.heal();
+    this.#deaf = this.#whoStaysDeaf();
+    world.network.heal(this.#deaf);
     for (const node of world.nodes) if (node !== undefined && node.core === null) start(world, node);
     const fromMs = Math.max(world.nowMs, world.latestEffectMs);
     const { electionTimeoutMs, clockRateBound } = world.knobs;
@@ -40,6 +44,16 @@ export class Liveness {
     this.#readsAtHeal = world.marks.readServed;
     world.layer.heal();
     this.#probeAgain();
+  }
+
+  /** Often the leader: then the others have to get rid of it although they hear it. One voter, of three or more. */
+  #whoStaysDeaf(): NodeId {
+    const { knobs, layer, operationsRandom: random } = this.#world;
+    const fixedMembers = !Number.isFinite(knobs.membershipEveryMs) && !layer.ownsMembership;
+    if (!knobs.deafAfterFaults || !fixedMembers || knobs.initialVoters < 3) return 0;
+    this.#world.marks.deafAfterFaults++;
+    const leader = this.#world.leader();
+    return leader !== null && random.chance(0.5) ? leader.id : random.integer(1, knobs.initialVoters);
   }
 
   acknowledged(index: number): void {
@@ -79,7 +93,9 @@ export class Liveness {
       return new Violation("no-read", "no read was served after the faults");
     const { voters, votersOutgoing, learners } = status.config;
     if (votersOutgoing.length > 0) return new Violation("joint-for-ever", "the configuration is still joint");
+    if (!voters.includes(status.id)) return new Violation("leader-removed", `node ${status.id} leads without a vote`);
     for (const id of [...voters, ...learners]) {
+      if (id === this.#deaf) continue;
       const behind = this.#behind(world.nodes[id]);
       if (behind !== null) return new Violation("member-behind", behind);
     }

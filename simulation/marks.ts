@@ -27,6 +27,7 @@ export class Marks {
   configurationCommitted = 0;
   jointCommitted = 0;
   leaderRemoved = 0;
+  deafAfterFaults = 0;
   logTruncated = 0;
   compacted = 0;
   snapshotInstalled = 0;

@@ -2,6 +2,7 @@
  * The faulty network: says for each message whether and when it arrives (once, twice, long after, never) and which
  * links are cut. Cuts act at the moment of sending; what is already under way still arrives.
  */
+import type { Injector } from "./injector.js";
 import type { Knobs } from "./knobs.js";
 import type { Marks } from "./marks.js";
 import type { Random } from "./random.js";
@@ -10,20 +11,24 @@ export class Network {
   readonly #knobs: Knobs;
   readonly #random: Random;
   readonly #marks: Marks;
+  readonly #injector: Injector;
   readonly #size: number;
   readonly #cut: Uint8Array;
   /** Arrival time of the newest message of each link, for links that keep their order. */
   readonly #lastArrivalMs: Float64Array;
   #healed = false;
+  /** Hears nobody even in a healed network; 0: there is none. */
+  #deaf = 0;
 
   /** Set by `route`: up to two arrival times; negative: lost. */
   arrivalMs = -1;
   duplicateArrivalMs = -1;
 
-  constructor(knobs: Knobs, random: Random, marks: Marks, maxNodes: number) {
+  constructor(knobs: Knobs, random: Random, marks: Marks, injector: Injector, maxNodes: number) {
     this.#knobs = knobs;
     this.#random = random;
     this.#marks = marks;
+    this.#injector = injector;
     this.#size = maxNodes + 1;
     this.#cut = new Uint8Array(this.#size * this.#size);
     this.#lastArrivalMs = new Float64Array(this.#size * this.#size);
@@ -35,18 +40,22 @@ export class Network {
     this.arrivalMs = -1;
     this.duplicateArrivalMs = -1;
     if (this.#healed) {
+      if (to === this.#deaf) return;
       this.arrivalMs = nowMs + 0.1 + random.uniform();
       return;
     }
     const link = from * this.#size + to;
-    if (this.#cut[link] !== 0 || random.chance(knobs.lossChance)) {
+    if (this.#cut[link] !== 0 || (random.chance(knobs.lossChance) && this.#injector.allows("loss", from, to))) {
       this.#marks.messageLost++;
       return;
     }
     let at = nowMs + 0.05 + random.exponential(knobs.delayMeanMs);
     if (random.chance(knobs.tailChance)) {
-      at += random.exponential(knobs.tailMeanMs);
-      this.#marks.messageInTail++;
+      const more = random.exponential(knobs.tailMeanMs);
+      if (this.#injector.allows("tail", from, to)) {
+        at += more;
+        this.#marks.messageInTail++;
+      }
     }
     if (knobs.ordered) {
       at = Math.max(at, this.#lastArrivalMs[link] as number);
@@ -54,8 +63,11 @@ export class Network {
     }
     this.arrivalMs = at;
     if (random.chance(knobs.duplicateChance)) {
-      this.duplicateArrivalMs = at + random.exponential(knobs.duplicateDelayMs);
-      this.#marks.messageDuplicated++;
+      const later = random.exponential(knobs.duplicateDelayMs);
+      if (this.#injector.allows("duplicate", from, to)) {
+        this.duplicateArrivalMs = at + later;
+        this.#marks.messageDuplicated++;
+      }
     }
   }
 
@@ -63,8 +75,11 @@ export class Network {
     return from === to || this.#cut[from * this.#size + to] === 0;
   }
 
-  /** Cuts some links in the style of this schedule among the nodes 1..count. */
-  partition(count: number): void {
+  /**
+   * Cuts some links in the style of this schedule among the nodes 1..count. Who is cut off alone is often `leader`: it
+   * is the one that has something to lose.
+   */
+  partition(count: number, leader: number): void {
     this.#cut.fill(0);
     const random = this.#random;
     const { partition } = this.#knobs;
@@ -77,7 +92,7 @@ export class Network {
       return;
     }
     const side = new Uint8Array(count + 1);
-    if (random.chance(0.4)) side[random.integer(1, count)] = 1;
+    if (random.chance(0.4)) side[leader !== 0 && random.chance(0.5) ? leader : random.integer(1, count)] = 1;
     else for (let node = 1; node <= count; node++) side[node] = random.chance(0.5) ? 1 : 0;
     for (let from = 1; from <= count; from++) {
       for (let to = 1; to <= count; to++) {
@@ -93,10 +108,11 @@ export class Network {
     this.#cut.fill(0);
   }
 
-  /** From here on: no loss, no cuts, short delays, order as sent or nearly so. */
-  heal(): void {
+  /** From here on: no loss, no cuts but of what goes to `deaf`, short delays, order as sent or nearly so. */
+  heal(deaf: number): void {
     this.unite();
     this.#healed = true;
+    this.#deaf = deaf;
   }
 
   #cutLink(from: number, to: number): void {

@@ -21,9 +21,6 @@ export function pump(world: World, node: SimulatedNode): void {
     }
     for (const message of ready.messages) world.sendRaft(message, node);
     if (ready.hardState !== undefined || ready.entries.length > 0 || ready.snapshot !== undefined) {
-      for (const message of ready.messagesAfterPersist) {
-        if (world.faults.sendBeforeSync(message)) world.sendRaft(message, node);
-      }
       node.job = { kind: "ready", ready };
       startWrite(world, node, ready);
       return;
@@ -33,12 +30,12 @@ export function pump(world: World, node: SimulatedNode): void {
 }
 
 function startWrite(world: World, node: SimulatedNode, write: DiskWrite): void {
-  if (crashHere(world)) {
+  if (crashHere(world, node)) {
     world.marks.crashBeforeWrite++;
     crash(world, node);
     return;
   }
-  const afterMs = diskDelay(world, world.knobs.writeMeanMs);
+  const afterMs = diskDelay(world, node, world.knobs.writeMeanMs);
   world.queue.push(world.nowMs + afterMs, EventKind.written, node.id, node.life, write);
   world.effect(world.nowMs + afterMs);
 }
@@ -50,12 +47,12 @@ export function written(world: World, node: SimulatedNode, write: DiskWrite): vo
     jobDone(world, node);
     return;
   }
-  if (crashHere(world)) {
+  if (crashHere(world, node)) {
     world.marks.crashBeforeSync++;
     crash(world, node);
     return;
   }
-  const afterMs = diskDelay(world, world.knobs.syncMeanMs);
+  const afterMs = diskDelay(world, node, world.knobs.syncMeanMs);
   world.queue.push(world.nowMs + afterMs, EventKind.synced, node.id, node.life, undefined);
   world.effect(world.nowMs + afterMs);
 }
@@ -68,7 +65,7 @@ export function synced(world: World, node: SimulatedNode): void {
 function jobDone(world: World, node: SimulatedNode): void {
   const { job, core } = node;
   if (job === null || core === null) throw new Error(`node ${node.id} has no disk operation in flight`);
-  if (crashHere(world)) {
+  if (crashHere(world, node)) {
     world.marks.crashBeforeSend++;
     crash(world, node);
     return;
@@ -78,15 +75,18 @@ function jobDone(world: World, node: SimulatedNode): void {
   pump(world, node);
 }
 
-function crashHere(world: World): boolean {
-  return !world.healed && world.crashRandom.chance(world.knobs.boundaryCrashChance);
+function crashHere(world: World, node: SimulatedNode): boolean {
+  if (world.healed || !world.crashRandom.chance(world.knobs.boundaryCrashChance)) return false;
+  return world.injects("boundaryCrash", node.id);
 }
 
-function diskDelay(world: World, meanMs: number): number {
+function diskDelay(world: World, node: SimulatedNode, meanMs: number): number {
   if (world.healed) return 0.1;
   const { stallChance, stallMeanMs } = world.knobs;
   const base = world.diskRandom.exponential(meanMs);
-  return world.diskRandom.chance(stallChance) ? base + world.diskRandom.exponential(stallMeanMs) : base;
+  if (!world.diskRandom.chance(stallChance)) return base;
+  const stallMs = world.diskRandom.exponential(stallMeanMs);
+  return world.injects("stall", node.id) ? base + stallMs : base;
 }
 
 function finish(world: World, node: SimulatedNode, core: RaftNode, ready: Ready): void {

@@ -42,14 +42,15 @@ export function perform(world: World, { name }: Action): void {
 function act(world: World, node: SimulatedNode, name: ActionName): void {
   const random = world.operationsRandom;
   if (name === "crash") {
-    crash(world, node);
+    if (node.core !== null && world.injects(name, node.id)) crash(world, node);
     return;
   }
   if (name === "pause") {
-    pause(world, node, random.exponential(world.knobs.pauseMeanMs));
+    const forMs = random.exponential(world.knobs.pauseMeanMs);
+    if (world.injects(name, node.id)) pause(world, node, forMs);
     return;
   }
-  if (node.core === null || node.pausedUntilMs > world.nowMs) return;
+  if (node.core === null || node.pausedUntilMs > world.nowMs || !world.injects(name, node.id)) return;
   if (name === "transfer") world.transferLeadership(node, random.integer(1, world.nodes.length - 1));
   else if (name === "campaign") world.campaign(node);
   else if (name === "reset") {
@@ -72,15 +73,18 @@ function someNode(world: World): SimulatedNode | null {
 }
 
 function partition(world: World): void {
-  world.marks.partitionBegun++;
-  world.network.partition(world.nodes.length - 1);
+  const leader = someLeader(world)?.id ?? 0;
   const forMs = world.operationsRandom.exponential(world.knobs.partitionForMs);
+  if (!world.injects("partition", leader)) return;
+  world.marks.partitionBegun++;
+  world.network.partition(world.nodes.length - 1, leader);
   world.queue.push(world.nowMs + forMs, EventKind.unite, 0, 0, undefined);
 }
 
 function changeMembership(world: World): void {
   const leader = someLeader<SimulatedNode>(world);
   if (leader === null || leader.status === null || leader.pausedUntilMs > world.nowMs) return;
+  if (!world.injects("membership", leader.id)) return;
   const { config } = leader.status;
   if (config.votersOutgoing.length > 0 && !config.autoLeave) {
     world.changeConfiguration(leader, { transition: "leave", ops: [] });
@@ -108,7 +112,7 @@ function drawChange(world: World, status: Status): ConfOp[] {
     const id = world.addMachine();
     if (id !== 0) return [{ type: "addLearner", id }];
   }
-  if (voters.length > 2 && dice < 0.7) return [{ type: "remove", id: random.pick(voters) }];
+  if (voters.length > 1 && dice < 0.7) return [{ type: "remove", id: random.pick(voters) }];
   if (voters.length > 2 && dice < 0.8) return [{ type: "addLearner", id: random.pick(voters) }];
   return learner !== undefined ? [{ type: "addVoter", id: learner }] : [];
 }

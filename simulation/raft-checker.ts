@@ -2,7 +2,17 @@
  * The Raft invariants, looked at after every event. Everything is incremental: each entry is
  * compared once with global tables when it becomes durable and once when it is applied, never a whole log.
  */
-import type { Configuration, Entry, Message, NodeId, Ready, Role, Snapshot } from "../src/raft/types.js";
+import type {
+  ConfChange,
+  Configuration,
+  Entry,
+  Message,
+  NodeId,
+  Ready,
+  Role,
+  Snapshot,
+  Status,
+} from "../src/raft/types.js";
 import { configurationDigest, entryDigest } from "./digest.js";
 import type { Disk, DiskWatcher } from "./disk.js";
 import type { Glimpse } from "./glimpse.js";
@@ -17,6 +27,7 @@ interface Seen {
   vote: number;
   commit: number;
   applied: number;
+  firstIndex: number;
   /** The highest term in which this node granted a vote or acknowledged entries: no restart may go back behind it. */
   promisedTerm: number;
   lastConfigIndex: number;
@@ -83,6 +94,7 @@ export class RaftChecker implements DiskWatcher {
       vote: status.vote,
       commit: status.commit,
       applied: status.applied,
+      firstIndex: status.firstIndex,
       promisedTerm: before?.promisedTerm ?? 0,
       lastConfigIndex: this.#lastDurableConfiguration(node),
     };
@@ -115,6 +127,10 @@ export class RaftChecker implements DiskWatcher {
     if (status.commit > status.lastIndex)
       fail("commit-beyond-log", node, `commit ${status.commit}, last ${status.lastIndex}`);
     seen.applied = status.applied;
+    if (status.firstIndex !== seen.firstIndex) {
+      seen.firstIndex = status.firstIndex;
+      this.#configurationInForce(node, status);
+    }
     if (status.role !== seen.role) this.#roleChanged(node, seen, status);
     if (status.commit !== seen.commit) this.#commitMoved(node, seen, status, led);
   }
@@ -125,6 +141,7 @@ export class RaftChecker implements DiskWatcher {
       if (!status.config.voters.includes(node)) this.#marks.leaderRemoved++;
     }
     seen.role = status.role;
+    this.#configurationInForce(node, status);
     if (status.role !== "leader") return;
     this.#marks.elected++;
     const { term } = status;
@@ -147,6 +164,18 @@ export class RaftChecker implements DiskWatcher {
         );
       }
       return;
+    }
+  }
+
+  /** The configuration in force is the newest in the log, or the snapshot's; looked at when the log is all durable. */
+  #configurationInForce(node: NodeId, status: Glimpse): void {
+    const disk = this.#disks[node] as Disk;
+    if (disk.lastIndex !== status.lastIndex || disk.termAt(disk.lastIndex) !== status.lastTerm) return;
+    let expected = disk.snapshot.config;
+    for (const entry of disk.entries) if (entry.type === "config") expected = entry.config;
+    if (configurationDigest(expected) !== configurationDigest(status.config)) {
+      const config = JSON.stringify(status.config);
+      fail("configuration-not-of-log", node, `acts on ${config}, its log says ${JSON.stringify(expected)}`);
     }
   }
 
@@ -280,6 +309,22 @@ export class RaftChecker implements DiskWatcher {
         );
       }
       seen.lastConfigIndex = entry.index;
+    }
+  }
+
+  /**
+   * A leader accepted a change. Whoever it makes a voter holds what is committed: else the cluster would wait for it at
+   * the next fault.
+   *
+   * @param status of the leader before the change.
+   */
+  changing(node: NodeId, status: Status, change: ConfChange): void {
+    for (const { type, id } of change.ops) {
+      if (type !== "addVoter" || !status.config.learners.includes(id)) continue;
+      const { lastIndex } = this.#disks[id] as Disk;
+      if (lastIndex < status.commit) {
+        fail("voter-behind", node, `makes ${id} a voter, which holds ${lastIndex} of ${status.commit} committed`);
+      }
     }
   }
 

@@ -12,6 +12,7 @@ import { dump, eventLine, threw } from "./dump.js";
 import { EventKind } from "./event-kind.js";
 import { EventQueue } from "./event-queue.js";
 import { type Faults, sound } from "./faults.js";
+import { type FaultKind, Injector } from "./injector.js";
 import { drawKnobs, type Knobs } from "./knobs.js";
 import type { Host, Layer, Scope } from "./layer.js";
 import { addNode, crash, pause, peerLost, scheduleTick, start } from "./lifecycle.js";
@@ -35,6 +36,10 @@ export interface ScheduleOptions {
   readonly stack?: Stack;
   readonly faults?: Faults;
   readonly trace?: Trace;
+  /** Knobs with other values than drawn. */
+  readonly set?: Partial<Knobs>;
+  /** Leaves some of what is done to the cluster out. */
+  readonly injector?: Injector;
 }
 
 export interface ScheduleResult {
@@ -67,6 +72,7 @@ export class World implements Host {
   readonly seed: number;
   readonly knobs: Knobs;
   readonly faults: Faults;
+  readonly injector: Injector;
   readonly layer: Layer;
   readonly marks = new Marks();
   readonly nodes: Array<SimulatedNode | undefined> = [undefined];
@@ -93,17 +99,18 @@ export class World implements Host {
   #hash = 0;
   #over = false;
 
-  constructor({ seed, nodes, stack, faults, trace }: ScheduleOptions) {
+  constructor({ seed, nodes, stack, faults, trace, set, injector }: ScheduleOptions) {
     this.seed = seed;
     this.faults = faults ?? sound;
     this.#trace = trace ?? null;
-    this.knobs = drawKnobs(seed, nodes);
+    this.injector = injector ?? new Injector();
+    this.knobs = set === undefined ? drawKnobs(seed, nodes) : { ...drawKnobs(seed, nodes), ...set };
     this.maxNodes = nodes + spareNodes;
     this.diskRandom = new Random(seed, 2);
     this.clockRandom = new Random(seed, 3);
     this.operationsRandom = new Random(seed, 4);
     this.crashRandom = new Random(seed, 5);
-    this.network = new Network(this.knobs, new Random(seed, 6), this.marks, this.maxNodes);
+    this.network = new Network(this.knobs, new Random(seed, 6), this.marks, this.injector, this.maxNodes);
     this.checker = new RaftChecker(this.disks, this.marks);
     this.#liveness = new Liveness(this);
     this.layer = createLayer(stack ?? defaultStack, this);
@@ -170,6 +177,7 @@ export class World implements Host {
     const { kind, life, payload } = queue;
     const id = queue.node;
     this.nowMs = queue.timeMs;
+    this.injector.nowMs = this.nowMs;
     this.#events++;
     if (this.#events > mostEvents)
       throw new Violation("runaway", `more than ${mostEvents} events: a storm of messages`);
@@ -268,6 +276,10 @@ export class World implements Host {
     this.observe(node);
   }
 
+  injects(kind: FaultKind, node: NodeId = 0): boolean {
+    return this.injector.allows(kind, node);
+  }
+
   effect(atMs: number): void {
     if (atMs > this.latestEffectMs) this.latestEffectMs = atMs;
   }
@@ -353,9 +365,12 @@ export class World implements Host {
 
   changeConfiguration(node: SimulatedNode, change: ConfChange): ProposeResult {
     if (node.core === null) return { ok: false, reason: "not-leader", message: "the agent is down" };
+    const before = node.core.status();
     const result = node.core.proposeConfChange(change, node.now(this.nowMs));
-    if (result.ok) this.marks.configurationProposed++;
-    else this.marks.configurationRefused++;
+    if (result.ok) {
+      this.marks.configurationProposed++;
+      this.checker.changing(node.id, before, change);
+    } else this.marks.configurationRefused++;
     this.#touched.push(node);
     return result;
   }

@@ -1,53 +1,171 @@
 /**
- * Runs every mutant until a checker kills it.
+ * Hunts every mutant of the bug zoo until a checker kills it, several times from different seeds.
  *
  *   npm run zoo -- --json
  */
-import { pathToFileURL } from "node:url";
+import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { type Mutant, mutants } from "./mutants.js";
-import { runSchedule } from "./world.js";
+import { Worker } from "node:worker_threads";
+import type { Order, Outcome } from "./zoo/hunter.js";
+import { type Mutant, mutants } from "./zoo/index.js";
+import { type Record, readRecords, writeDocs, writeRecords } from "./zoo/records.js";
 
-export interface Kill {
-  readonly name: string;
-  /** Schedules until it was killed; null: it survived. */
-  readonly schedules: number | null;
-  /** The invariant that it broke. */
-  readonly code: string | null;
-}
+const usage = `usage: npm run zoo -- [options]
+  --only NAME     hunt this mutant only; may be repeated, and a name may end with *
+  --hunts N       independent hunts of each mutant (default 5)
+  --limit N       schedules of a hunt after which the mutant has survived (default 50000)
+  --seed S        first seed of the first hunt (default 1); hunt i begins at S + 1000000 i
+  --workers N     threads (default: all cores)
+  --refresh       write the kills to simulation/zoo/records.json, where the tests begin
+  --docs          write the table of docs/simulator.md from simulation/zoo/records.json
+  --list          print the names and end
+  --json          the last line is one JSON object
+exit status 1: a mutant survived`;
 
-/** Schedules of 3 and 5 nodes in turn, from `seed` on, at most `limit`. */
-export function hunt(mutant: Mutant, seed: number, limit: number): Kill {
-  for (let i = 0; i < limit; i++) {
-    const { violation } = runSchedule({ seed: seed + i, nodes: i % 2 === 0 ? 3 : 5, faults: mutant.faults });
-    if (violation !== null) return { name: mutant.name, schedules: i + 1, code: violation.code };
-  }
-  return { name: mutant.name, schedules: null, code: null };
-}
-
-function main(): void {
+function fromCommandLine() {
   const { values } = parseArgs({
     options: {
+      only: { type: "string", multiple: true },
+      hunts: { type: "string", default: "5" },
+      limit: { type: "string", default: "50000" },
       seed: { type: "string", default: "1" },
-      limit: { type: "string", default: "5000" },
-      only: { type: "string" },
+      workers: { type: "string", default: String(availableParallelism()) },
+      refresh: { type: "boolean", default: false },
+      docs: { type: "boolean", default: false },
+      list: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
     },
   });
-  const hunted = mutants.filter((mutant) => values.only === undefined || mutant.name === values.only);
-  if (hunted.length === 0) {
-    console.error(`no mutant "${values.only}"; there are: ${mutants.map(({ name }) => name).join(", ")}`);
-    process.exit(2);
+  if (values.help) {
+    console.log(usage);
+    process.exit(0);
   }
-  const kills = hunted.map((mutant) => {
-    const kill = hunt(mutant, Number(values.seed), Number(values.limit));
-    const fate = kill.schedules === null ? "SURVIVED" : `killed by ${kill.code} after ${kill.schedules} schedules`;
-    console.log(`${mutant.name.padEnd(24)} ${fate.padEnd(56)} ${mutant.text}`);
-    return kill;
-  });
-  const killed = kills.filter((kill) => kill.schedules !== null).length;
-  if (values.json) console.log(JSON.stringify({ mutants: kills.length, killed, kills }));
-  process.exitCode = killed === kills.length ? 0 : 1;
+  return {
+    ...values,
+    hunted: chosen(values.only ?? ["*"]),
+    hunts: whole("--hunts", values.hunts, 0, 1000),
+    limit: whole("--limit", values.limit, 1, 1_000_000),
+    seed: whole("--seed", values.seed, 0, 1_000_000_000),
+    workers: whole("--workers", values.workers, 1, 256),
+  };
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) main();
+function whole(name: string, text: string, low: number, high: number): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isInteger(value) && value >= low && value <= high) return value;
+  return refuse(`${name} must be a whole number from ${low} to ${high}, not "${text}"`);
+}
+
+function refuse(problem: string): never {
+  console.error(`${problem}\n${usage}`);
+  process.exit(2);
+}
+
+function chosen(patterns: readonly string[]): readonly Mutant[] {
+  const fits = (name: string, pattern: string): boolean =>
+    pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+  for (const pattern of patterns) {
+    if (!mutants.some(({ name }) => fits(name, pattern))) refuse(`there is no mutant "${pattern}"; see --list`);
+  }
+  return mutants.filter(({ name }) => patterns.some((pattern) => fits(name, pattern)));
+}
+
+/** The hunts of the hard ones first, so that no thread is left with a long one at the end. */
+function ordersFor(hunted: readonly Mutant[], hunts: number, seed: number, limit: number): Order[] {
+  const records = readRecords();
+  const expected = ({ name }: Mutant): number => records.get(name)?.median ?? Number.POSITIVE_INFINITY;
+  const hardFirst = [...hunted].sort((a, b) => (expected(a) < expected(b) ? 1 : -1));
+  return hardFirst.flatMap(({ name }) =>
+    Array.from({ length: hunts }, (_, hunt) => ({ name, hunt, seed: seed + 1_000_000 * hunt, limit })),
+  );
+}
+
+/** Lets `workers` threads work through the orders, each taking the next one when it is done with its last. */
+function carryOut(orders: readonly Order[], workers: number, seen: (outcome: Outcome) => void): Promise<unknown> {
+  let next = 0;
+  const work = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const worker = new Worker(new URL("./zoo/hunter.js", import.meta.url));
+      const order = (): void => {
+        const following = orders[next++];
+        if (following !== undefined) worker.postMessage(following);
+        else void worker.terminate().then(() => resolve());
+      };
+      worker.on("message", (outcome: Outcome) => {
+        seen(outcome);
+        order();
+      });
+      worker.on("error", reject);
+      order();
+    });
+  return Promise.all(Array.from({ length: Math.min(workers, orders.length) }, work));
+}
+
+/** A row of the table; null when not every hunt ended with a kill. */
+function recordOf(name: string, outcomes: readonly Outcome[]): Record | null {
+  const kills = outcomes.flatMap(({ kill }) => kill ?? []);
+  if (kills.length < outcomes.length || kills.length === 0) return null;
+  kills.sort((a, b) => a.schedules - b.schedules);
+  const counts = new Map<string, number>();
+  for (const { code } of kills) counts.set(code, (counts.get(code) ?? 0) + 1);
+  const killedBy = [...counts].sort((a, b) => b[1] - a[1]).map(([code]) => code);
+  const middle = kills[(kills.length - 1) >> 1];
+  const [first, last] = [kills[0], kills.at(-1)];
+  if (first === undefined || middle === undefined || last === undefined) return null;
+  const { seed, nodes } = first;
+  return { name, seed, nodes, killedBy, median: middle.schedules, max: last.schedules, hunts: kills.length };
+}
+
+function print({ name, rule }: Mutant, record: Record | null, seconds: number): void {
+  const fate =
+    record === null
+      ? "SURVIVED"
+      : `median ${String(record.median).padStart(5)} max ${String(record.max).padStart(5)} by ${record.killedBy.join(", ")}`;
+  console.log(`${name.padEnd(34)} ${rule.padEnd(13)} ${seconds.toFixed(1).padStart(7)} s  ${fate}`);
+}
+
+async function main(): Promise<void> {
+  const options = fromCommandLine();
+  if (options.list) {
+    for (const { name, rule, text } of options.hunted) console.log(`${name.padEnd(34)} ${rule.padEnd(13)} ${text}`);
+    return;
+  }
+  const records = readRecords();
+  const outcomes = new Map<string, Outcome[]>(options.hunted.map(({ name }) => [name, []]));
+  const rows = new Map<string, Record | null>();
+  const startedMs = performance.now();
+  await carryOut(ordersFor(options.hunted, options.hunts, options.seed, options.limit), options.workers, (outcome) => {
+    const { name } = outcome.order;
+    const of = outcomes.get(name) ?? [];
+    of.push(outcome);
+    if (of.length < options.hunts) return;
+    const record = recordOf(name, of);
+    rows.set(name, record);
+    const mutant = options.hunted.find((one) => one.name === name) as Mutant;
+    print(
+      mutant,
+      record,
+      of.reduce((sum, { seconds }) => sum + seconds, 0),
+    );
+    if (record !== null && options.refresh) writeRecords(records.set(name, record), mutants);
+  });
+  if (options.docs) writeDocs(records, mutants);
+  const { user, system } = process.cpuUsage();
+  const survivors = [...rows].filter(([, record]) => record === null).map(([name]) => name);
+  const summary = {
+    mutants: options.hunted.length,
+    killed: rows.size - survivors.length,
+    survivors,
+    hunts: options.hunts,
+    limit: options.limit,
+    seconds: Math.round((performance.now() - startedMs) / 1000),
+    cpuSeconds: Math.round((user + system) / 1e6),
+    table: options.hunted.flatMap(({ name }) => rows.get(name) ?? []),
+  };
+  if (options.json) console.log(JSON.stringify(summary));
+  else if (rows.size > 0) console.log(`${summary.killed} of ${summary.mutants} mutants killed in ${summary.seconds} s`);
+  process.exitCode = survivors.length === 0 ? 0 : 1;
+}
+
+await main();

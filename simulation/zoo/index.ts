@@ -1,0 +1,21 @@
+/** The bug zoo: a checker that never saw a bug proves nothing. */
+import { elections } from "./elections.js";
+import { lease } from "./lease.js";
+import { membership } from "./membership.js";
+import type { Mutant } from "./mutant.js";
+import { persistence } from "./persistence.js";
+import { reads } from "./reads.js";
+import { replication } from "./replication.js";
+import { snapshots } from "./snapshots.js";
+
+export type { Mutant } from "./mutant.js";
+
+export const mutants: readonly Mutant[] = [
+  ...persistence,
+  ...replication,
+  ...elections,
+  ...membership,
+  ...snapshots,
+  ...reads,
+  ...lease,
+];
