@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ConfChange, Entry, Message, PersistentState } from "../../../src/raft/index.js";
 import { createRaftNode, emptyState, RaftInvariantError } from "../../../src/raft/index.js";
+import { RaftLog } from "../../../src/raft/log.js";
 import { electionTimeoutMs as E, Network, optionsFor, votersOf } from "./network.js";
 
 const noop = (index: number, term: number): Entry => ({ type: "noop", index, term });
@@ -428,4 +429,98 @@ test("R21: a pre-candidate knows no leader, and grants another one's pre-vote", 
   candidate.step({ type: "PreVote", from: 3, to: 1, term: 6, lastIndex: 0, lastTerm: 0 }, E);
   const answer = candidate.ready().messagesAfterPersist.at(-1);
   assert.ok(answer?.type === "PreVoteResponse" && answer.granted);
+});
+
+test("R12: the log itself refuses to cut what is committed, whoever asks for it", () => {
+  const log = new RaftLog(withLog([noop(1, 1), noop(2, 1), noop(3, 1)], 2, 2));
+  assert.throws(() => log.appendMatching([noop(2, 2)]), RaftInvariantError);
+  assert.deepEqual([log.lastIndex, log.lastTerm], [3, 1]);
+  log.appendMatching([noop(3, 2)]);
+  assert.equal(log.lastTerm, 2);
+});
+
+test("R15: a long tail of a later term on the follower is skipped in one probe as well", () => {
+  const tail = (term: number) => Array.from({ length: 100 }, (_, i) => noop(i + 2, term));
+  const net = new Network([]);
+  net.add(1, withLog([noop(1, 1), ...tail(2), noop(102, 4)], 4));
+  net.add(2, withLog([noop(1, 1), ...tail(2), noop(102, 4)], 4));
+  net.add(3, withLog([noop(1, 1), ...tail(3)], 4));
+  let rejections = 0;
+  net.drop = (m) => {
+    if (m.type === "AppendEntriesResponse" && !m.success) rejections += 1;
+    return false;
+  };
+  net.elect(1);
+  net.run(300);
+  assert.equal(net.status(3).lastIndex, net.status(1).lastIndex);
+  assert.ok(rejections <= 3, `${rejections} rejections`);
+});
+
+test("R18: a shorter log with a later last term may lead, as in a dictionary", () => {
+  const voter = node(withLog([noop(1, 1), noop(2, 3), noop(3, 3)], 3));
+  const request = { type: "RequestVote", from: 2, to: 1, term: 5, transfer: false } as const;
+  voter.step({ ...request, lastIndex: 2, lastTerm: 4 }, 0);
+  assert.equal(voter.status().vote, 2);
+});
+
+test("R20: a pre-vote leaves the leader, the vote and the election timer as they are", () => {
+  let drawn = 0;
+  const follower = node(withLog([], 5), () => {
+    drawn += 1;
+    return 0;
+  });
+  follower.step({ type: "Heartbeat", from: 2, to: 1, term: 5, commit: 0, round: 0 }, 0);
+  const before = [drawn, follower.status()];
+  follower.reportUnreachable(3);
+  follower.step({ type: "PreVote", from: 3, to: 1, term: 6, lastIndex: 9, lastTerm: 5 }, E);
+  const answer = follower.ready().messagesAfterPersist.at(-1);
+  assert.ok(answer?.type === "PreVoteResponse" && answer.granted);
+  assert.deepEqual([drawn, follower.status()], before);
+  follower.tick(E);
+  assert.equal(follower.status().role, "preCandidate", "its own timer ran on");
+});
+
+test("R37: a learner that has caught up but fell silent does not become a voter", () => {
+  const net = new Network([1, 2, 3]);
+  net.add(4);
+  net.elect(1);
+  assert.ok(net.node(1).proposeConfChange(change("addLearner", 4), net.now).ok);
+  net.run(300);
+  net.partition([4], [1, 2, 3]);
+  net.run(2 * E);
+  const row = net.status(1).progress.find(({ id }) => id === 4);
+  assert.deepEqual([row?.state, row?.match], ["replicate", net.status(1).commit]);
+  const silent = net.node(1).proposeConfChange(change("addVoter", 4), net.now);
+  assert.ok(!silent.ok && silent.reason === "busy" && /does not answer/.test(silent.message));
+});
+
+test("R54: a new leader answers no read from what it knew committed before its own term", () => {
+  const net = new Network([1, 2, 3]);
+  net.elect(1);
+  net.propose(1, "x");
+  net.settle();
+  net.node(1).transferLeadership(2, net.now);
+  net.drop = (m) => m.type === "AppendEntriesResponse" && m.to === 2;
+  net.settle();
+  assert.equal(net.status(2).role, "leader");
+  net.node(2).readIndex(net.now);
+  net.settle();
+  assert.deepEqual(net.get(2).readStates, []);
+  net.heal();
+  net.run(300);
+  assert.deepEqual(
+    net.get(2).readStates.map(({ index }) => index),
+    [net.status(2).commit],
+  );
+});
+
+test("R56: a candidate that no leader named asks for no forced vote", () => {
+  const net = new Network([1, 2, 3]);
+  const forced: boolean[] = [];
+  net.drop = (m) => {
+    if (m.type === "RequestVote") forced.push(m.transfer);
+    return false;
+  };
+  net.elect(1);
+  assert.deepEqual(forced, [false, false]);
 });
