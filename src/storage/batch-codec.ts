@@ -112,10 +112,10 @@ function batchCrc(batch: Buffer): number {
   return crc32c(batch.subarray(batchHeaderBytes), crc32c(batch.subarray(0, 48)));
 }
 
-/** The header at `offset`, or null when its bytes are not all there and intact. */
+/** The header at `offset`, or null when what its own CRC covers is not all there and intact. */
 export function readHeader(file: Buffer, offset: number): BatchHeader | null {
-  if (offset + batchHeaderBytes > file.length) return null;
-  const bytes = file.subarray(offset, offset + batchHeaderBytes);
+  if (offset + 48 > file.length) return null;
+  const bytes = file.subarray(offset, offset + 48);
   if (!bytes.subarray(0, 4).equals(batchMagic) || crc32c(bytes.subarray(0, 44)) !== bytes.readUInt32LE(44)) return null;
   return {
     version: bytes.readUInt16LE(4),

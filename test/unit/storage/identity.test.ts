@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, rm, stat, writeFile } from "node:fs/promises";
+import { cp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { it } from "node:test";
 import {
@@ -13,11 +13,12 @@ import {
   openRaftStorage,
   readMeta,
   readNodeState,
+  refuseCopy,
   writeFileAtomically,
   writeMeta,
   writeNodeState,
 } from "../../../src/storage/index.js";
-import { temporaryDir } from "./helpers.js";
+import { config, data, temporaryDir } from "./helpers.js";
 
 const meta: Meta = {
   format: 1,
@@ -48,6 +49,45 @@ it("rule 51: a formatted directory that lost its log is refused", async (t) => {
   await (await openRaftStorage(dir)).close();
   await rm(join(dir, "raft-log"));
   await assert.rejects(openRaftStorage(dir), { code: "STORAGE_MISSING" });
+});
+
+it("rule 51: a copy of a state directory is refused, the directory itself under another name is not", async (t) => {
+  const parent = await temporaryDir(t);
+  const [own, copy, moved] = [join(parent, "own"), join(parent, "copy"), join(parent, "moved")];
+  await formatStateDir(own, meta);
+  await refuseCopy(own);
+  await cp(own, copy, { recursive: true });
+  await assert.rejects(refuseCopy(copy), { code: "STORAGE_FOREIGN", message: /is a copy or was restored/ });
+  await rename(own, moved);
+  await refuseCopy(moved);
+  // Completing the identity binds it to the directory again.
+  await writeMeta(moved, { ...meta, clusterId: "c1", raftId: 3 });
+  await refuseCopy(moved);
+});
+
+it("rule 51: two directories made for one node differ in their incarnation, which is never changed", async (t) => {
+  const dir = await temporaryDir(t);
+  await formatStateDir(dir, meta);
+  await assert.rejects(writeMeta(dir, { ...meta, incarnation: "another" }), {
+    code: "STORAGE_FOREIGN",
+    message: /incarnation would change/,
+  });
+});
+
+it("rule 51: a snapshot that was rolled back under its log, or lost, is refused", async (t) => {
+  const dir = await temporaryDir(t);
+  const storage = await openRaftStorage(dir);
+  const hardState = { term: 1, vote: 1, commit: 3 };
+  await storage.persist({ hardState, entries: [1, 2, 3].map((index) => data(index, 1)), mustSync: true });
+  await storage.compact({ index: 2, term: 1, config, data: new Uint8Array([2]) });
+  const older = await readFile(join(dir, "snapshot"));
+  await storage.compact({ index: 3, term: 1, config, data: new Uint8Array([3]) });
+  await storage.close();
+  // The snapshot alone was rolled back: the log starts behind it.
+  await writeFile(join(dir, "snapshot"), older);
+  await assert.rejects(openRaftStorage(dir), { code: "STORAGE_CORRUPT", message: /entries are missing/ });
+  await rm(join(dir, "snapshot"));
+  await assert.rejects(openRaftStorage(dir), { code: "STORAGE_CORRUPT", message: /entries are missing/ });
 });
 
 it("corrupt, foreign and newer meta files are told apart and left alone", async (t) => {

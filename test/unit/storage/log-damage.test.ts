@@ -199,6 +199,12 @@ describe("rule 47: the four cells of the table", () => {
     assert.equal(found(Buffer.concat([headless, later(0)])), "halt");
   });
 
+  it("a header that ends with its own CRC at the end of the file is evidence too", () => {
+    const cut = later(sequence).subarray(0, 48);
+    assert.equal(found(Buffer.concat([damagedLast, cut])), "halt");
+    assert.equal(found(Buffer.concat([damagedLast, cut.subarray(0, 47)])), 2);
+  });
+
   it("an intact batch that does not follow the one before it: halt", () => {
     const { crc } = scanLog("raft-log", file).batches.at(-1)!;
     const next = (number: number, previousCrc: number) =>
