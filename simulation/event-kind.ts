@@ -18,6 +18,7 @@ export const EventKind = {
   unite: 12,
   heal: 13,
   probe: 14,
+  calmOver: 15,
 } as const;
 
 export const eventNames = Object.keys(EventKind);

@@ -5,10 +5,20 @@
 import type { ClusterFaults } from "./cluster/faults.js";
 import { type LeaseFaults, soundLease } from "./lease-agent.js";
 
+export interface DiskFaults {
+  /** A failed sync is taken for a successful one. */
+  readonly ignoreSyncError: boolean;
+  /** A node whose disk was lost starts empty under its old id. */
+  readonly keepLostIdentity: boolean;
+}
+
 export interface Faults {
   readonly lease: LeaseFaults;
+  readonly disk: DiskFaults;
   /** For the cluster layer; absent: sound. */
   readonly cluster?: ClusterFaults;
 }
 
-export const sound: Faults = { lease: soundLease };
+export const soundDisk: DiskFaults = { ignoreSyncError: false, keepLostIdentity: false };
+
+export const sound: Faults = { lease: soundLease, disk: soundDisk };

@@ -14,10 +14,17 @@ export class Glimpse {
   lastTerm: Term = 0;
   config: Configuration = { voters: [], votersOutgoing: [], learners: [], learnersNext: [], autoLeave: false };
 
+  configIndex: LogIndex = 0;
+
+  /** A configuration behind `index`, committed or not, is in force here. */
+  configurationAfter(index: LogIndex): boolean {
+    return this.configIndex > index;
+  }
+
   take(core: RaftNode): void {
     const state = peek(core);
     // A mutant wraps its core: what it says of itself counts.
-    const log = state === null ? core.status() : state.log;
+    const log = state === null ? { ...core.status(), configIndex: 0 } : state.log;
     const { role, term, vote, leader } = state ?? core.status();
     this.role = role;
     this.term = term;
@@ -29,5 +36,6 @@ export class Glimpse {
     this.lastIndex = log.lastIndex;
     this.lastTerm = log.lastTerm;
     this.config = log.config;
+    this.configIndex = log.configIndex;
   }
 }

@@ -4,7 +4,7 @@
  */
 import { Random } from "./random.js";
 
-export type PartitionStyle = "none" | "symmetric" | "one-way" | "partial";
+export type PartitionStyle = "none" | "symmetric" | "one-way" | "partial" | "bridge" | "isolate";
 
 export interface Knobs {
   readonly nodes: number;
@@ -35,6 +35,13 @@ export interface Knobs {
   readonly syncMeanMs: number;
   readonly stallChance: number;
   readonly stallMeanMs: number;
+  /** Of a write or a sync: out of space, or an I/O error. Final for the process. */
+  readonly diskErrorChance: number;
+  /** At a restart: the disk is gone, or what is durable on it is damaged. A quorum of disks stays intact. */
+  readonly diskLossChance: number;
+  readonly damageChance: number;
+  /** At a restart: the disk is an older image of itself (a restored backup, a rolled-back volume). */
+  readonly rollbackChance: number;
   /** At each persist boundary: before the write, between write and sync, between sync and send. */
   readonly boundaryCrashChance: number;
 
@@ -47,6 +54,10 @@ export interface Knobs {
   /** The machine dies, and not only the agent: the lease word in shared memory dies with it. */
   readonly hostCrashChance: number;
   readonly pauseEveryMs: number;
+  /** A pause is a suspended machine: the monotonic clock stands still meanwhile, the boot clock goes on. */
+  readonly suspendChance: number;
+  /** Mean true time between two changes of some clock's rate, within the bound. */
+  readonly clockChangeEveryMs: number;
   readonly pauseMeanMs: number;
 
   /** A node campaigns at once and the lease is held from the start: the schedule begins in the middle of things. */
@@ -60,6 +71,8 @@ export interface Knobs {
   readonly campaignEveryMs: number;
   readonly releaseEveryMs: number;
   readonly takeoverEveryMs: number;
+  /** Part of an election timeout for which a restarted node gives no vote (R51). */
+  readonly restartGrace: number;
   /** Applied entries between two snapshots; 0: never. */
   readonly compactEvery: number;
   /** Messages are copied on the way, so that a shared reference between nodes shows. */
@@ -84,12 +97,18 @@ export const restingKnobs: Partial<Knobs> = {
   partition: "none",
   resetEveryMs: never,
   stallChance: 0,
+  diskErrorChance: 0,
+  diskLossChance: 0,
+  damageChance: 0,
+  rollbackChance: 0,
   boundaryCrashChance: 0,
   clockRateBound: 0,
   tickJitter: 0,
   crashEveryMs: never,
   hostCrashChance: 0,
   pauseEveryMs: never,
+  suspendChance: 0,
+  clockChangeEveryMs: never,
   readEveryMs: never,
   membershipEveryMs: never,
   transferEveryMs: never,
@@ -133,7 +152,15 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     ordered: random.chance(0.4),
     duplicateChance: sometimes(0.4, () => random.pick([0.01, 0.1, 0.3]), 0),
     duplicateDelayMs: forE(0.1, 10)(),
-    partition: random.pick<PartitionStyle>(["none", "symmetric", "symmetric", "one-way", "partial"]),
+    partition: random.pick<PartitionStyle>([
+      "none",
+      "symmetric",
+      "symmetric",
+      "one-way",
+      "partial",
+      "bridge",
+      "isolate",
+    ]),
     partitionEveryMs: everyE(2, 12)(),
     partitionForMs: everyE(1, 10)(),
     resetEveryMs: sometimes(0.3, everyE(1, 8), never),
@@ -141,6 +168,10 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     syncMeanMs: random.pick([0.1, 1, 8, e / 10]),
     stallChance: sometimes(0.3, () => random.pick([0.002, 0.02]), 0),
     stallMeanMs: forE(0.5, 4)(),
+    diskErrorChance: sometimes(0.2, () => random.pick([0.001, 0.01]), 0),
+    diskLossChance: sometimes(0.2, () => random.pick([0.1, 0.5]), 0),
+    damageChance: sometimes(0.2, () => random.pick([0.1, 0.5]), 0),
+    rollbackChance: sometimes(0.15, () => random.pick([0.3, 1]), 0),
     boundaryCrashChance: sometimes(0.4, () => random.pick([0.001, 0.01, 0.03]), 0),
     clockRateBound: random.chance(0.2) ? 0 : rho,
     clockExtremes: random.chance(0.5),
@@ -149,6 +180,8 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     restartMeanMs: forE(0.02, 4)(),
     hostCrashChance: random.pick([0, 0.5, 1]),
     pauseEveryMs: sometimes(0.4, everyE(2, 12), never),
+    suspendChance: random.pick([0, 0.5, 1]),
+    clockChangeEveryMs: sometimes(0.3, everyE(1, 6), never),
     pauseMeanMs: forE(0.2, 5)(),
     warmStart: random.chance(0.75),
     proposeEveryMs: random.chance(0.1) ? forE(0.03, 0.1)() : forE(0.2, 1.5)(),
@@ -158,6 +191,7 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     campaignEveryMs: sometimes(0.15, everyE(2, 10), never),
     releaseEveryMs: sometimes(0.4, everyE(3, 15), never),
     takeoverEveryMs: sometimes(0.3, everyE(3, 15), never),
+    restartGrace: random.pick([0, 1, 1]),
     compactEvery: sometimes(0.6, () => random.pick([3, 10, 40]), 0),
     copyMessages: random.chance(0.25),
     maxBytesPerAppend: random.pick([64, 1024, 1 << 20]),

@@ -18,6 +18,8 @@ export type Scope = "agent" | "machine";
 export interface Machine {
   readonly id: NodeId;
   readonly running: boolean;
+  /** Its disk is lost or damaged: it never runs again; another machine takes its place under a new id. */
+  readonly halted: boolean;
   /** All about its core, a deep copy made at each call; null while the agent is down. */
   readonly status: Status | null;
   /** As of the last event that touched the node, or of `Host.refresh`; cheap. 0 or false while the agent is down. */
@@ -107,6 +109,11 @@ export interface Layer {
   nodeStarted(node: Machine, snapshot: Uint8Array): void;
   nodeCrashed(node: Machine, scope: Scope): void;
   nodePaused(node: Machine, forMs: number): void;
+  /**
+   * The machine's state is gone for good. The world replaces it by a new member, or, in a layer that owns the membership,
+   * leaves that to it; such a layer without this method has no lost disks.
+   */
+  nodeHalted?(node: Machine): void;
 
   applied(node: Machine, entry: Entry): void;
   /** A snapshot from the leader is durable and replaces the state. */

@@ -1,40 +1,52 @@
 /**
- * The promise of the primary lease: at no true instant do two nodes both believe that theirs is valid. Clocks run at a
- * constant rate, so a deadline on a node's clock is one true instant, and it is enough to look when a deadline moves.
+ * The promise of the primary lease: at no true instant do two nodes both believe that theirs is valid. A lease is valid
+ * while its holder's own clock is before its deadline; two leases that overlap do so at the moment when the later one
+ * begins, so it is enough to look when a deadline moves, whatever the clocks do later.
  */
 import type { NodeId } from "../src/raft/types.js";
+import type { Machine } from "./layer.js";
 import type { FencingToken } from "./state-machine.js";
 import { Violation } from "./violation.js";
 
-export class LeaseChecker {
-  /** True time until which each node believes its lease valid. */
-  readonly #validUntilMs: number[] = [];
-  readonly #tokens: FencingToken[] = [];
+interface Lease {
+  readonly holder: Machine;
+  readonly token: FencingToken;
+  /** On the holder's boot clock. */
+  readonly deadlineMs: number;
+}
 
-  extended(node: NodeId, token: FencingToken, untilMs: number, nowMs: number): void {
-    if (untilMs <= nowMs) return;
-    for (let other = 1; other < this.#validUntilMs.length; other++) {
-      const otherUntilMs = this.#validUntilMs[other] ?? 0;
-      if (other === node || otherUntilMs <= nowMs) continue;
-      const theirs = this.#tokens[other] as FencingToken;
+export class LeaseChecker {
+  readonly #leases = new Map<NodeId, Lease>();
+
+  extended(holder: Machine, token: FencingToken, deadlineMs: number, nowMs: number): void {
+    const lease = { holder, token, deadlineMs };
+    if (!isValid(lease, nowMs)) return;
+    for (const other of this.#leases.values()) {
+      if (other.holder.id === holder.id || !isValid(other, nowMs)) continue;
       throw new Violation(
         "two-leases",
-        `at ${nowMs.toFixed(3)} ms node ${node} believes in its lease ${token.term}.${token.index} until ` +
-          `${untilMs.toFixed(3)} ms, node ${other} in ${theirs.term}.${theirs.index} until ${otherUntilMs.toFixed(3)} ms`,
+        `at ${nowMs.toFixed(3)} ms believe ${belief(lease, nowMs)} and ${belief(other, nowMs)}`,
       );
     }
-    this.#validUntilMs[node] = untilMs;
-    this.#tokens[node] = token;
+    this.#leases.set(holder.id, lease);
   }
 
   expired(node: NodeId): void {
-    this.#validUntilMs[node] = 0;
+    this.#leases.delete(node);
   }
 
   /** Which node believes in its lease now; 0: none. */
   holderAt(nowMs: number): NodeId {
-    for (let node = 1; node < this.#validUntilMs.length; node++)
-      if ((this.#validUntilMs[node] ?? 0) > nowMs) return node;
+    for (const lease of this.#leases.values()) if (isValid(lease, nowMs)) return lease.holder.id;
     return 0;
   }
+}
+
+function isValid({ holder, deadlineMs }: Lease, nowMs: number): boolean {
+  return holder.clock(nowMs) < deadlineMs;
+}
+
+function belief({ holder, token, deadlineMs }: Lease, nowMs: number): string {
+  const leftMs = deadlineMs - holder.clock(nowMs);
+  return `node ${holder.id} in its lease ${token.term}.${token.index} for another ${leftMs.toFixed(3)} ms`;
 }

@@ -107,7 +107,7 @@ export class LeaseLayer implements Layer {
     const { word } = this.#agent(node);
     if (word.deadlineMs <= node.clock(nowMs)) return;
     word.deadlineMs += forMs;
-    this.#checker.extended(node.id, word.token, nowMs + node.trueMs(word.deadlineMs - node.clock(nowMs)), nowMs);
+    this.#checker.extended(node, word.token, word.deadlineMs, nowMs);
   }
 
   // ---- the replicated state
@@ -206,8 +206,7 @@ export class LeaseLayer implements Layer {
     if (deadlineMs <= word.deadlineMs) return;
     word.deadlineMs = deadlineMs;
     marks.leaseRenewed++;
-    const untilMs = nowMs + node.trueMs(deadlineMs - node.clock(nowMs));
-    this.#checker.extended(node.id, token, untilMs, nowMs);
+    this.#checker.extended(node, token, deadlineMs, nowMs);
   }
 
   /** The holder stops its server, forgets its token and only then says so. */

@@ -6,8 +6,20 @@ import { EventKind } from "./event-kind.js";
 import type { Scope } from "./layer.js";
 import { pump } from "./node-loop.js";
 import { Random } from "./random.js";
+import { readDisk } from "./replacement.js";
 import { SimulatedNode } from "./simulated-node.js";
 import type { World } from "./world.js";
+
+/** Rates stay inside the bound, not on it: times are floats here. */
+const safely = 0.9999;
+
+/** A clock changes its rate, within the bound: temperature, or a time daemon that slews it. */
+export function changeClockRate(world: World, node: SimulatedNode): void {
+  // Asleep, both clocks of the machine have to agree on how long.
+  if (node.pausedUntilMs > world.nowMs) return;
+  world.marks.clockRateChanged++;
+  node.setClockRate(1 + world.clockRandom.between(-1, 1) * world.knobs.clockRateBound * safely, world.nowMs);
+}
 
 /** Adds a machine; without a state it is an empty one that waits to be told. */
 export function addNode(world: World, initial: PersistentState | null, id: NodeId = world.nodes.length): NodeId {
@@ -21,7 +33,7 @@ export function addNode(world: World, initial: PersistentState | null, id: NodeI
     entries: [],
   };
   const disk = new Disk(id, initial ?? empty, world.checker, world.marks);
-  const rate = 1 + deviation * clockRateBound * 0.9999;
+  const rate = 1 + deviation * clockRateBound * safely;
   const offsetMs = random.integer(1000, 1_000_000);
   const node = new SimulatedNode(id, disk, rate, offsetMs, new Random(world.seed, 100 + id));
   world.nodes[id] = node;
@@ -33,8 +45,13 @@ export function addNode(world: World, initial: PersistentState | null, id: NodeI
 
 export function start(world: World, node: SimulatedNode): void {
   const { knobs } = world;
+  if (node.halted) return;
+  if (node.life > 0) {
+    if (!readDisk(world, node)) return;
+    world.marks.restart++;
+  }
+  const restartGrace = node.rolledBack === null ? knobs.restartGrace : 1;
   const initial = node.disk.read();
-  if (node.life > 0) world.marks.restart++;
   const core = createRaftNode({
     id: node.id,
     electionTimeoutMs: knobs.electionTimeoutMs,
@@ -43,6 +60,7 @@ export function start(world: World, node: SimulatedNode): void {
     maxBytesPerAppend: knobs.maxBytesPerAppend,
     maxInflightAppends: knobs.maxInflightAppends,
     maxUncommittedBytes: knobs.maxUncommittedBytes,
+    restartGraceMs: node.life > 0 ? Math.floor(restartGrace * knobs.electionTimeoutMs) : 0,
     initial,
   });
   node.core = core;
@@ -56,13 +74,19 @@ export function start(world: World, node: SimulatedNode): void {
   world.observe(node);
 }
 
-export function crash(world: World, node: SimulatedNode, scope: Scope | null = null): void {
+/**
+ * @param scope the process, or the machine with it; null: the schedule's knob decides.
+ * @param cache what becomes of the disk's cache, where that is not the same.
+ */
+export function crash(world: World, node: SimulatedNode, scope: Scope | null = null, cache = scope): void {
   if (node.core === null) return;
   // It may have committed and told others within the very event that ends it.
   world.observe(node);
   world.marks.crash++;
   const whole = scope === null ? world.crashRandom.chance(world.knobs.hostCrashChance) : scope === "machine";
-  node.disk.crash(world.diskRandom);
+  if (whole) world.marks.machineCrash++;
+  if (world.knobs.rollbackChance > 0 && world.crashRandom.chance(0.5)) node.disk.keepImage();
+  node.disk.crash(world.diskRandom, cache ?? (whole ? "machine" : "agent"));
   node.die();
   if (whole) node.machineLife++;
   world.note(`crash of ${whole ? "machine" : "agent"} ${node.id}`);
@@ -75,7 +99,7 @@ export function crash(world: World, node: SimulatedNode, scope: Scope | null = n
 }
 
 /** The others see the connection end, if the network lets them. */
-function tellPeers(world: World, lost: NodeId): void {
+export function tellPeers(world: World, lost: NodeId): void {
   for (const other of world.nodes) {
     if (other === undefined || other.id === lost || other.core === null) continue;
     if (world.crashRandom.chance(0.7)) peerLost(world, other, lost, world.crashRandom.exponential(2));
@@ -88,7 +112,13 @@ export function peerLost(world: World, node: SimulatedNode, peer: NodeId, afterM
 
 export function pause(world: World, node: SimulatedNode, forMs: number): void {
   world.marks.pause++;
-  node.pausedUntilMs = Math.max(node.pausedUntilMs, world.nowMs + forMs);
+  const fromMs = Math.max(node.pausedUntilMs, world.nowMs);
+  const untilMs = Math.max(fromMs, world.nowMs + forMs);
+  node.pausedUntilMs = untilMs;
+  if (world.crashRandom.chance(world.knobs.suspendChance)) {
+    world.marks.suspend++;
+    node.suspend(untilMs - fromMs);
+  }
   world.effect(node.pausedUntilMs);
   world.layer.nodePaused(node, forMs);
 }

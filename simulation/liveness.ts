@@ -6,6 +6,7 @@ import type { NodeId } from "../src/raft/types.js";
 import { EventKind } from "./event-kind.js";
 import { start } from "./lifecycle.js";
 import { leaveJointByHand } from "./operations.js";
+import { haltedMembers, replaceHalted } from "./replacement.js";
 import type { SimulatedNode } from "./simulated-node.js";
 import { Violation } from "./violation.js";
 import type { World } from "./world.js";
@@ -48,9 +49,11 @@ export class Liveness {
 
   /** Often the leader: then the others have to get rid of it although they hear it. One voter, of three or more. */
   #whoStaysDeaf(): NodeId {
-    const { knobs, layer, operationsRandom: random } = this.#world;
+    const { knobs, layer, nodes, operationsRandom: random } = this.#world;
     const fixedMembers = !Number.isFinite(knobs.membershipEveryMs) && !layer.ownsMembership;
     if (!knobs.deafAfterFaults || !fixedMembers || knobs.initialVoters < 3) return 0;
+    // One that is deaf and one whose disk is gone could be a majority.
+    if (nodes.some((node) => node !== undefined && (node.halted || node.rolledBack !== null))) return 0;
     this.#world.marks.deafAfterFaults++;
     const leader = this.#world.leader();
     return leader !== null && random.chance(0.5) ? leader.id : random.integer(1, knobs.initialVoters);
@@ -71,6 +74,7 @@ export class Liveness {
     }
     if (world.nowMs >= this.#livelyByMs) throw missing;
     leaveJointByHand(world);
+    replaceHalted(world);
     const leader = world.leader();
     if (leader?.status?.termCommitted === true) world.layer.serve(leader);
     this.#probeAgain();
@@ -94,6 +98,9 @@ export class Liveness {
     const { voters, votersOutgoing, learners } = status.config;
     if (votersOutgoing.length > 0) return new Violation("joint-for-ever", "the configuration is still joint");
     if (!voters.includes(status.id)) return new Violation("leader-removed", `node ${status.id} leads without a vote`);
+    const halted = haltedMembers(world, [...voters, ...learners]);
+    if (halted.length > 0 && !world.layer.ownsMembership)
+      return new Violation("not-replaced", `members ${halted.join(", ")} halted and are members still`);
     for (const id of [...voters, ...learners]) {
       if (id === this.#deaf) continue;
       const behind = this.#behind(world.nodes[id]);
@@ -104,7 +111,7 @@ export class Liveness {
   }
 
   #behind(node: SimulatedNode | undefined): string | null {
-    if (node === undefined || (node.core !== null && node.applied >= this.#wroteAt)) return null;
+    if (node === undefined || node.halted || (node.core !== null && node.applied >= this.#wroteAt)) return null;
     return `member ${node.id} has applied ${node.applied}, a write after the faults is at ${this.#wroteAt}`;
   }
 }

@@ -3,7 +3,7 @@
  * links are cut. Cuts act at the moment of sending; what is already under way still arrives.
  */
 import type { Injector } from "./injector.js";
-import type { Knobs } from "./knobs.js";
+import type { Knobs, PartitionStyle } from "./knobs.js";
 import type { Marks } from "./marks.js";
 import type { Random } from "./random.js";
 
@@ -34,13 +34,13 @@ export class Network {
     this.#lastArrivalMs = new Float64Array(this.#size * this.#size);
   }
 
-  route(from: number, to: number, nowMs: number): void {
+  route(from: number, to: number, nowMs: number, calm = false): void {
     const knobs = this.#knobs;
     const random = this.#random;
     this.arrivalMs = -1;
     this.duplicateArrivalMs = -1;
-    if (this.#healed) {
-      if (to === this.#deaf) return;
+    if (this.#healed || calm) {
+      if (this.#healed && to === this.#deaf) return;
       this.arrivalMs = nowMs + 0.1 + random.uniform();
       return;
     }
@@ -83,6 +83,7 @@ export class Network {
     this.#cut.fill(0);
     const random = this.#random;
     const { partition } = this.#knobs;
+    this.#count(partition);
     if (partition === "partial") {
       // Any set of one-way links: bridges, rings, a node that hears but is not heard.
       const density = random.between(0.1, 0.6);
@@ -91,15 +92,40 @@ export class Network {
       }
       return;
     }
+    if (partition === "bridge") {
+      this.#bridge(count);
+      return;
+    }
     const side = new Uint8Array(count + 1);
-    if (random.chance(0.4)) side[leader !== 0 && random.chance(0.5) ? leader : random.integer(1, count)] = 1;
+    if (partition === "isolate" || random.chance(0.3))
+      side[leader !== 0 && random.chance(0.5) ? leader : random.integer(1, count)] = 1;
     else for (let node = 1; node <= count; node++) side[node] = random.chance(0.5) ? 1 : 0;
     for (let from = 1; from <= count; from++) {
       for (let to = 1; to <= count; to++) {
         if (side[from] === 1 && side[to] === 0) {
           this.#cutLink(from, to);
-          if (partition === "symmetric") this.#cutLink(to, from);
+          if (partition !== "one-way") this.#cutLink(to, from);
         }
+      }
+    }
+  }
+
+  #count(partition: PartitionStyle): void {
+    const marks = this.#marks;
+    if (partition === "symmetric") marks.partitionSymmetric++;
+    else if (partition === "one-way") marks.partitionOneWay++;
+    else if (partition === "partial") marks.partitionPartial++;
+    else if (partition === "bridge") marks.partitionBridge++;
+    else if (partition === "isolate") marks.partitionIsolate++;
+  }
+
+  /** Two sides that hear each other only through one node in the middle. */
+  #bridge(count: number): void {
+    const middle = this.#random.integer(1, count);
+    const side = Array.from({ length: count + 1 }, () => this.#random.chance(0.5));
+    for (let from = 1; from <= count; from++) {
+      for (let to = 1; to <= count; to++) {
+        if (from !== middle && to !== middle && side[from] !== side[to]) this.#cutLink(from, to);
       }
     }
   }

@@ -35,18 +35,26 @@ function startWrite(world: World, node: SimulatedNode, write: DiskWrite): void {
     crash(world, node);
     return;
   }
+  node.disk.begin(write);
+  node.jobSinceMs = node.now(world.nowMs);
   const afterMs = diskDelay(world, node, world.knobs.writeMeanMs);
   world.queue.push(world.nowMs + afterMs, EventKind.written, node.id, node.life, write);
   world.effect(world.nowMs + afterMs);
 }
 
 export function written(world: World, node: SimulatedNode, write: DiskWrite): void {
-  node.disk.write(write);
   if (!write.mustSync) {
     // Nothing depends on it: it may be lost, and is visible to this process only through the core.
     jobDone(world, node);
     return;
   }
+  if (diskFails(world, node)) {
+    // A full disk, or a medium that is gone: the part that was written stays (R46).
+    world.marks.writeFailed++;
+    crash(world, node, "agent");
+    return;
+  }
+  node.disk.written();
   if (crashHere(world, node)) {
     world.marks.crashBeforeSync++;
     crash(world, node);
@@ -58,8 +66,22 @@ export function written(world: World, node: SimulatedNode, write: DiskWrite): vo
 }
 
 export function synced(world: World, node: SimulatedNode): void {
-  node.disk.sync();
+  if (!diskFails(world, node)) node.disk.sync();
+  else {
+    world.marks.syncFailed++;
+    if (!world.faults.disk.ignoreSyncError) {
+      // What is on the medium after that is anybody's guess, and final for this process (R46).
+      crash(world, node, "agent", "machine");
+      return;
+    }
+    node.disk.dropUnsynced();
+  }
   jobDone(world, node);
+}
+
+function diskFails(world: World, node: SimulatedNode): boolean {
+  if (world.calm || !world.diskRandom.chance(world.knobs.diskErrorChance)) return false;
+  return world.injects("diskError", node.id);
 }
 
 function jobDone(world: World, node: SimulatedNode): void {
@@ -76,12 +98,12 @@ function jobDone(world: World, node: SimulatedNode): void {
 }
 
 function crashHere(world: World, node: SimulatedNode): boolean {
-  if (world.healed || !world.crashRandom.chance(world.knobs.boundaryCrashChance)) return false;
+  if (world.calm || !world.crashRandom.chance(world.knobs.boundaryCrashChance)) return false;
   return world.injects("boundaryCrash", node.id);
 }
 
 function diskDelay(world: World, node: SimulatedNode, meanMs: number): number {
-  if (world.healed) return 0.1;
+  if (world.calm) return 0.1;
   const { stallChance, stallMeanMs } = world.knobs;
   const base = world.diskRandom.exponential(meanMs);
   if (!world.diskRandom.chance(stallChance)) return base;

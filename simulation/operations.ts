@@ -3,11 +3,21 @@ import type { ConfOp, NodeId, Status } from "../src/raft/types.js";
 import { EventKind } from "./event-kind.js";
 import type { Knobs } from "./knobs.js";
 import type { Host, Layer, Machine } from "./layer.js";
-import { crash, pause, peerLost } from "./lifecycle.js";
+import { changeClockRate, crash, pause, peerLost } from "./lifecycle.js";
+import { haltedMembers, replaceHalted } from "./replacement.js";
 import type { SimulatedNode } from "./simulated-node.js";
 import type { World } from "./world.js";
 
-export type ActionName = "membership" | "transfer" | "campaign" | "crash" | "pause" | "partition" | "reset";
+export type ActionName =
+  | "membership"
+  | "transfer"
+  | "campaign"
+  | "crash"
+  | "pause"
+  | "partition"
+  | "reset"
+  | "clock"
+  | "replace";
 
 export interface Action {
   readonly name: ActionName;
@@ -25,14 +35,17 @@ export function actionsOf(knobs: Knobs, layer: Layer): Action[] {
     { name: "pause", everyMs: knobs.pauseEveryMs },
     { name: "partition", everyMs: knobs.partition === "none" ? never : knobs.partitionEveryMs },
     { name: "reset", everyMs: knobs.resetEveryMs },
+    { name: "clock", everyMs: knobs.clockRateBound === 0 ? never : knobs.clockChangeEveryMs },
+    { name: "replace", everyMs: knobs.diskLossChance + knobs.damageChance > 0 ? knobs.electionTimeoutMs : never },
   ];
   return actions.filter((action) => Number.isFinite(action.everyMs));
 }
 
 export function perform(world: World, { name }: Action): void {
-  if (world.healed) return;
+  if (world.calm) return;
   if (name === "partition") partition(world);
   else if (name === "membership") changeMembership(world);
+  else if (name === "replace") replaceHalted(world);
   else {
     const node = name === "transfer" ? someLeader(world) : someNode(world);
     if (node !== null) act(world, node, name);
@@ -43,6 +56,10 @@ function act(world: World, node: SimulatedNode, name: ActionName): void {
   const random = world.operationsRandom;
   if (name === "crash") {
     if (node.core !== null && world.injects(name, node.id)) crash(world, node);
+    return;
+  }
+  if (name === "clock") {
+    if (world.injects(name, node.id)) changeClockRate(world, node);
     return;
   }
   if (name === "pause") {
@@ -76,7 +93,6 @@ function partition(world: World): void {
   const leader = someLeader(world)?.id ?? 0;
   const forMs = world.operationsRandom.exponential(world.knobs.partitionForMs);
   if (!world.injects("partition", leader)) return;
-  world.marks.partitionBegun++;
   world.network.partition(world.nodes.length - 1, leader);
   world.queue.push(world.nowMs + forMs, EventKind.unite, 0, 0, undefined);
 }
@@ -86,6 +102,8 @@ function changeMembership(world: World): void {
   if (leader === null || leader.status === null || leader.pausedUntilMs > world.nowMs) return;
   if (!world.injects("membership", leader.id)) return;
   const { config } = leader.status;
+  // A member that never comes back is replaced first: another change could leave no majority of those that do.
+  if (haltedMembers(world, [...config.voters, ...config.votersOutgoing, ...config.learners]).length > 0) return;
   if (config.votersOutgoing.length > 0 && !config.autoLeave) {
     world.changeConfiguration(leader, { transition: "leave", ops: [] });
     return;

@@ -51,6 +51,7 @@ export class RaftChecker implements DiskWatcher {
   readonly #commitPoints: Array<{ term: number; index: number }> = [];
   /** For each index, the log digest that belongs to (index, term): Log Matching says there is only one. */
   readonly #chainOf: Array<Map<number, number> | undefined> = [];
+  readonly #rolledBack = new Set<NodeId>();
   maxCommitted = 0;
 
   constructor(disks: ReadonlyArray<Disk | undefined>, marks: Marks) {
@@ -72,6 +73,12 @@ export class RaftChecker implements DiskWatcher {
     });
   }
 
+  /** Nothing that this node promised holds any more; it must not promise anything again. */
+  rolledBack(node: NodeId): void {
+    delete this.#seen[node];
+    this.#rolledBack.add(node);
+  }
+
   /** A process started from its disk. */
   started(node: NodeId, status: Glimpse): void {
     const before = this.#seen[node];
@@ -81,7 +88,7 @@ export class RaftChecker implements DiskWatcher {
         `node ${node} restarted in term ${status.term} after it had promised term ${before.promisedTerm}`,
       );
     }
-    const promised = this.#votes.get(status.term * 1024 + node);
+    const promised = this.#rolledBack.has(node) ? undefined : this.#votes.get(status.term * 1024 + node);
     if (promised !== undefined && promised !== status.vote) {
       throw new Violation(
         "vote-forgotten",
@@ -96,11 +103,11 @@ export class RaftChecker implements DiskWatcher {
       applied: status.applied,
       firstIndex: status.firstIndex,
       promisedTerm: before?.promisedTerm ?? 0,
-      lastConfigIndex: this.#lastDurableConfiguration(node),
+      lastConfigIndex: this.lastDurableConfiguration(node),
     };
   }
 
-  #lastDurableConfiguration(node: NodeId): number {
+  lastDurableConfiguration(node: NodeId): number {
     const { entries } = this.#disks[node] as Disk;
     for (let i = entries.length - 1; i >= 0; i--) if (entries[i]?.type === "config") return (entries[i] as Entry).index;
     return 0;

@@ -13,12 +13,20 @@ export interface PendingRead {
   readonly acknowledged: number;
 }
 
+export interface Rollback {
+  /** The leader that had counted on what the disk forgot. */
+  readonly leaderTerm: number;
+}
+
 export class SimulatedNode implements Machine {
   readonly id: number;
   readonly disk: Disk;
-  /** Local milliseconds per true millisecond. */
-  readonly clockRate: number;
-  readonly clockOffsetMs: number;
+  /** Local milliseconds per true millisecond, since `#rateSinceMs`. */
+  clockRate: number;
+  #clockBaseMs: number;
+  #rateSinceMs = 0;
+  /** How far the monotonic clock is behind the boot clock. */
+  #suspendedMs = 0;
   readonly random: Random;
 
   /** Counts lives of the agent's process; events of an earlier life are void. */
@@ -31,6 +39,12 @@ export class SimulatedNode implements Machine {
   applied = 0;
   pausedUntilMs = 0;
   job: DiskJob | null = null;
+  /** Local time at which the disk operation in flight began. */
+  jobSinceMs = 0;
+  /** Its disk is lost or was refused: it never runs again under this id. */
+  halted = false;
+  /** Its disk is an older image of itself in this life of the process. */
+  rolledBack: Rollback | null = null;
   /** Term of each of this leader's own proposals, by index. */
   readonly proposals = new Map<number, number>();
   readonly reads = new Map<string, PendingRead>();
@@ -39,16 +53,27 @@ export class SimulatedNode implements Machine {
     this.id = id;
     this.disk = disk;
     this.clockRate = clockRate;
-    this.clockOffsetMs = clockOffsetMs;
+    this.#clockBaseMs = clockOffsetMs;
     this.random = random;
   }
 
   clock(trueMs: number): number {
-    return this.clockOffsetMs + trueMs * this.clockRate;
+    return this.#clockBaseMs + (trueMs - this.#rateSinceMs) * this.clockRate;
   }
 
   now(trueMs: number): number {
-    return Math.floor(this.clock(trueMs));
+    return Math.floor(this.clock(trueMs) - this.#suspendedMs);
+  }
+
+  setClockRate(rate: number, trueMs: number): void {
+    this.#clockBaseMs = this.clock(trueMs);
+    this.#rateSinceMs = trueMs;
+    this.clockRate = rate;
+  }
+
+  /** The machine sleeps for so long, true time: nobody reads the monotonic clock before it wakes up. */
+  suspend(forMs: number): void {
+    this.#suspendedMs += forMs * this.clockRate * 0.999;
   }
 
   trueMs(localMs: number): number {
@@ -84,6 +109,7 @@ export class SimulatedNode implements Machine {
     this.life++;
     this.core = null;
     this.job = null;
+    this.rolledBack = null;
     this.pausedUntilMs = 0;
     this.proposals.clear();
     this.reads.clear();

@@ -5,6 +5,8 @@
  * The world is the base: processes, disks, clocks, network, Raft. What is replicated, and what machines do with it, is
  * a layer on top (layer.ts).
  */
+
+import { RolledBackError } from "../src/raft/errors.js";
 import type { ConfChange, Message, NodeId, ProposeResult, RaftNode, ReadToken, Snapshot } from "../src/raft/types.js";
 import { copyMessage } from "./copy.js";
 import type { Disk, DiskWrite } from "./disk.js";
@@ -23,6 +25,7 @@ import { pump, readKey, synced, written } from "./node-loop.js";
 import { type Action, actionsOf, perform } from "./operations.js";
 import { RaftChecker } from "./raft-checker.js";
 import { mix, Random } from "./random.js";
+import { checkRollback, stopRolledBack } from "./rollback.js";
 import type { SimulatedNode } from "./simulated-node.js";
 import { createLayer, defaultStack, type Stack } from "./stacks.js";
 import type { Trace } from "./trace.js";
@@ -89,6 +92,8 @@ export class World implements Host {
   readonly #liveness: Liveness;
   nowMs = 0;
   healed = false;
+  /** Until then no new fault begins: what is demanded of a rolled-back disk rests on peers that can be reached. */
+  calmUntilMs = 0;
   /** The highest index of a proposal whose success was told. */
   maxAcknowledged = 0;
   /** When the last effect of a fault that is already on its way arrives. */
@@ -211,11 +216,11 @@ export class World implements Host {
         scheduleTick(this, node);
         pump(this, node);
         this.refresh(node);
+        this.#checkStall(node);
         if (node.core !== null) this.layer.tick(node);
         break;
       case EventKind.deliver:
-        core.step(payload as Message, node.now(this.nowMs));
-        pump(this, node);
+        this.#deliver(node, core, payload as Message);
         break;
       case EventKind.deliverLayer:
         this.layer.message(node, life, payload);
@@ -239,6 +244,28 @@ export class World implements Host {
     this.observe(node);
   }
 
+  #deliver(node: SimulatedNode, core: RaftNode, message: Message): void {
+    try {
+      core.step(message, node.now(this.nowMs));
+    } catch (error) {
+      // Peers proved that its disk is older than it was; nobody may say so of a disk that is not.
+      if (!(error instanceof RolledBackError) || node.rolledBack === null) throw error;
+      stopRolledBack(this, node);
+      return;
+    }
+    pump(this, node);
+  }
+
+  /** A leader whose disk does not answer for an election timeout is none any more (R28). */
+  #checkStall(node: SimulatedNode): void {
+    if (node.core === null || node.job?.kind !== "ready") return;
+    const { electionTimeoutMs } = this.knobs;
+    if (node.now(this.nowMs) - node.jobSinceMs < electionTimeoutMs) return;
+    this.marks.diskStalled++;
+    if (node.leads)
+      throw new Violation("stalled-leader", `node ${node.id} leads, its disk is silent since ${node.jobSinceMs}`);
+  }
+
   #handleWorld(kind: number, payload: unknown): void {
     switch (kind) {
       case EventKind.worldLayer:
@@ -250,6 +277,9 @@ export class World implements Host {
         return;
       case EventKind.unite:
         if (!this.healed) this.network.unite();
+        return;
+      case EventKind.calmOver:
+        checkRollback(this, payload as SimulatedNode);
         return;
       case EventKind.heal:
         this.#liveness.heal();
@@ -280,6 +310,10 @@ export class World implements Host {
     return this.injector.allows(kind, node);
   }
 
+  get calm(): boolean {
+    return this.healed || this.nowMs < this.calmUntilMs;
+  }
+
   effect(atMs: number): void {
     if (atMs > this.latestEffectMs) this.latestEffectMs = atMs;
   }
@@ -307,7 +341,7 @@ export class World implements Host {
 
   #route(from: NodeId, to: NodeId, kind: number, life: number, payload: unknown): void {
     const { network } = this;
-    network.route(from, to, this.nowMs);
+    network.route(from, to, this.nowMs, this.nowMs < this.calmUntilMs);
     if (network.arrivalMs < 0) return;
     this.queue.push(network.arrivalMs, kind, to, life, payload);
     if (!this.healed) this.effect(network.arrivalMs);
