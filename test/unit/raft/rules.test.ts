@@ -268,6 +268,7 @@ test("R40: a round confirmed under one configuration and a vote under the one af
   const net = new Network([1, 2, 3]);
   for (const id of [4, 5]) net.add(id);
   net.elect(1);
+  net.run(300);
   // The round of the lease: acknowledged by 1 and 2 of {1, 2, 3}, node 3 hears nothing of it.
   net.partition([3], [1, 2]);
   net.node(1).readIndex(net.now);
@@ -523,4 +524,15 @@ test("R56: a candidate that no leader named asks for no forced vote", () => {
   };
   net.elect(1);
   assert.deepEqual(forced, [false, false]);
+});
+
+test("R23: a new peer counts as just heard from, or the leader would depose itself at once", () => {
+  const net = new Network([1]);
+  net.elect(1);
+  net.run(5 * E);
+  assert.ok(net.node(1).proposeConfChange(change("addVoter", 2), net.now).ok);
+  net.run(E / 2);
+  assert.equal(net.status(1).role, "leader");
+  net.run(E);
+  assert.equal(net.status(1).role, "follower", "but not for longer than anybody else");
 });
