@@ -1,11 +1,12 @@
 /** Carries out one action of `decideNode` at a time, in durable steps; the order is that of src/agent/executor.ts. */
 import type { NodeAction } from "../../src/control/decisions.js";
 import { sameSet } from "../../src/control/durability.js";
+import { promotionOf } from "../../src/control/membership.js";
 import { newerToken, tokensEqual } from "../../src/control/token.js";
-import type { Report, SyncList, Token } from "../../src/control/types.js";
+import type { Lsn, Report, SyncList, Token } from "../../src/control/types.js";
 import type { NodeAgent, NodeFile, Observation } from "./agent.js";
 import { confirmedBy, listInForce, setList } from "./replication.js";
-import { toLsn } from "./wal.js";
+import { forkFrom, toLsn } from "./wal.js";
 
 type ActionOf<K extends NodeAction["type"]> = Extract<NodeAction, { type: K }>;
 
@@ -380,15 +381,20 @@ export class Executor {
       this.#done();
       return;
     }
-    const { server } = agent;
-    const { branch } = server;
+    const { timeline } = agent.server.branch;
+    const forkLsn = this.#forkLsn(token);
     this.#mark(token, () => {
-      if (!agent.stillHolds(token)) {
-        this.#done();
-        return;
-      }
-      this.#open(token, branch.timeline, toLsn(branch.forkAt));
+      if (agent.stillHolds(token)) this.#open(token, timeline, forkLsn);
+      else this.#done();
     });
+  }
+
+  /** Where this server's history leaves the timeline of its last marker: others may be on that one. */
+  #forkLsn(token: Token): Lsn {
+    const { state, server, cluster } = this.#agent;
+    if (cluster.faults.forkOfLastTimeline) return toLsn(server.branch.forkAt);
+    const parent = promotionOf(state, promotionOf(state, token)?.parent ?? null);
+    return toLsn(forkFrom(server.branch, parent?.timeline ?? null));
   }
 
   #mark(token: Token, then: () => void): void {
@@ -404,9 +410,9 @@ export class Executor {
       server.writeMarker(token, (ok) => {
         if (run !== this.#run || !ok) return;
         this.step("marker is written", 0, () => {
-          const { timeline, forkAt } = server.branch;
+          const { timeline } = server.branch;
           if (agent.state.durability.members.length > 0) {
-            agent.submit({ type: "marked", token, timeline, forkLsn: toLsn(forkAt) });
+            agent.submit({ type: "marked", token, timeline, forkLsn: this.#forkLsn(token) });
           }
           then();
         });

@@ -58,6 +58,8 @@ export interface ClusterFaults {
   readonly holdsReleasedToken: boolean;
   /** Reports of an earlier recruit are counted for the present one. */
   readonly keepsOldReports: boolean;
+  /** The fork of a promotion is where its own timeline begins, whatever unmarked promotions lie before it. */
+  readonly forkOfLastTimeline: boolean;
 }
 
 export const soundCluster: ClusterFaults = {
@@ -88,4 +90,5 @@ export const soundCluster: ClusterFaults = {
   promoteTwice: false,
   holdsReleasedToken: false,
   keepsOldReports: false,
+  forkOfLastTimeline: false,
 };

@@ -70,6 +70,14 @@ export function markerAt(branch: Branch, position: number): Token | null {
   return null;
 }
 
+/** Where the history of a branch leaves `timeline` (its last own line: where the branch began, when it never was on it). */
+export function forkFrom(branch: Branch, timeline: number | null): number {
+  for (let at: Branch = branch; at.parent !== null; at = at.parent) {
+    if (at.parent.timeline === timeline) return at.forkAt;
+  }
+  return branch.forkAt;
+}
+
 /** What a walsender looks at: whether `timeline` is in the upstream's history, and not left before `position`. */
 export function acceptsStart(upstream: Branch, flushed: number, timeline: number, position: number): boolean {
   let end = flushed;

@@ -3,7 +3,7 @@
  * a time, each idempotent, so that an agent that restarts in the middle just goes on.
  */
 import type { NodeAction } from "../control/decisions.js";
-import { compareLsn, decideNode, formatToken, parseToken, tokensEqual } from "../control/index.js";
+import { compareLsn, decideNode, formatToken, parseToken, promotionOf, tokensEqual } from "../control/index.js";
 import type { CommandBody, ControlState, Lsn, Member, Outcome, Report, Token } from "../control/types.js";
 import { ServerError } from "../postgres/errors.js";
 import type { LocalServer, PledgeResult, RejoinIntent, ServerObservation } from "../postgres/types.js";
@@ -418,7 +418,8 @@ export class Executor {
       // Durable first: found in recovery afterwards, this node knows that the promotion did not hold, and releases.
       await this.#save({ promotedUnder: formatToken(token), pledge: formatToken(token) });
     }
-    const promotion = await server.promote(deadlineMs);
+    const parentTimeline = promotionOf(this.#options.state(), parent)?.timeline ?? null;
+    const promotion = await server.promote(deadlineMs, parentTimeline);
     if (!this.#stillHolds(token)) return;
     await server.writeMarker({ token, parent, node: this.#options.selfName, markerKey: this.#options.markerKey });
     this.#lastProbeOkMs = monotonicMs();

@@ -79,7 +79,7 @@ export function createLocalServer(options: LocalServerOptions): LocalServer {
         { session: control, timeline, ownPids, nextGeneration, log: options.log },
         request,
       ),
-    promote: (deadlineMs) => promote(control, deadlineMs),
+    promote: (deadlineMs, parentTimeline) => promote(control, deadlineMs, parentTimeline),
     follow: (target) => follow(commands, target),
     writeMarker: async (marker): Promise<Lsn> => {
       if (marker.markerKey !== options.markerKey) {

@@ -15,6 +15,7 @@ const lookMs = 2;
 export async function promote(
   session: Session,
   deadlineMs: number,
+  parentTimeline: number | null = null,
 ): Promise<{ readonly timeline: number; readonly forkLsn: Lsn }> {
   const deadline = new Deadline(deadlineMs);
   let kickedMs = Number.NEGATIVE_INFINITY;
@@ -27,7 +28,7 @@ export async function promote(
     }
     await sleep(lookMs);
   }
-  return readFork(session);
+  return readFork(session, parentTimeline);
 }
 
 /** Asks once; false: the server is out of recovery. */
@@ -50,7 +51,7 @@ async function isInRecovery(session: Session): Promise<boolean> {
 }
 
 /** pg_control shows the new timeline only after the next checkpoint, the name of the WAL file at once. */
-async function readFork(session: Session): Promise<{ timeline: number; forkLsn: Lsn }> {
+async function readFork(session: Session, parent: number | null): Promise<{ timeline: number; forkLsn: Lsn }> {
   const [row] = await session.query<{ timeline: number; history: string | null }>(
     `SELECT ('x' || t.hex)::bit(32)::int AS timeline, pg_read_file('pg_wal/' || t.hex || '.history', 0, 1048576, true) AS history
       FROM (SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS hex) t`,
@@ -58,17 +59,22 @@ async function readFork(session: Session): Promise<{ timeline: number; forkLsn: 
   if (row === undefined) throw new ServerError("SERVER_STATE", "the server did not tell its timeline");
   // The first timeline forks off nothing and has no history file.
   if (row.timeline === 1) return { timeline: 1, forkLsn: "0/0" };
-  return { timeline: row.timeline, forkLsn: parseForkLsn(row.history ?? "", row.timeline) };
+  return { timeline: row.timeline, forkLsn: parseForkLsn(row.history ?? "", row.timeline, parent) };
 }
 
-/** Last line of a history file: parent timeline, switch position, reason, separated by tabs. */
-export function parseForkLsn(history: string, timeline: number): Lsn {
-  const last = history
+/**
+ * Each line of a history file: a timeline, the position at which this one's history leaves it, the reason, separated by
+ * tabs. The last line is where this promotion began. A promotion before it that ended without a marker has a line of its
+ * own, though nobody knows of it; what counts for the others is where the timeline that they share with us was left.
+ */
+export function parseForkLsn(history: string, timeline: number, parentTimeline: number | null = null): Lsn {
+  const lines = history
     .split("\n")
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"))
-    .at(-1);
-  const lsn = last?.split(/\s+/)[1];
+    .map((line) => line.split(/\s+/));
+  const shared = lines.find(([number]) => Number(number) === parentTimeline) ?? lines.at(-1);
+  const lsn = shared?.[1];
   if (lsn === undefined || !/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(lsn)) {
     throw new ServerError("SERVER_STATE", `the history file of timeline ${timeline} does not tell where it begins`);
   }

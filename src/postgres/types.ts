@@ -65,8 +65,14 @@ export interface LocalServer {
     /** Resolves when the pledge is on disk: nothing is ended before. */
     readonly recorded?: Promise<void>;
   }): Promise<PledgeResult>;
-  /** Repeats pg_promote(false) every 20 ms until out of recovery; gives the new timeline and where it forked. */
-  promote(deadlineMs: number): Promise<{ readonly timeline: number; readonly forkLsn: Lsn }>;
+  /**
+   * Repeats pg_promote(false) every 20 ms until out of recovery; gives the new timeline and where its history leaves
+   * `parentTimeline`, that of the last marker here (null: not known, then where it began).
+   */
+  promote(
+    deadlineMs: number,
+    parentTimeline?: number | null,
+  ): Promise<{ readonly timeline: number; readonly forkLsn: Lsn }>;
   /** Points the standby at `target`; idempotent. */
   follow(target: FollowTarget): Promise<void>;
   /** In a marker session: CREATE EXTENSION if missing, upsert the token row, transactional logical message. */

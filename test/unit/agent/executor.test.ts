@@ -184,6 +184,27 @@ test("a granted node promotes only with a live lease, is durable about it first,
   node.lease.forget();
 });
 
+test("the server is asked where it left the timeline of the parent, which others may be on", async () => {
+  const cluster = newCluster(["a", "b", "c"], leaseMs);
+  const parent = cluster.failover(1, null, 7, "0/100");
+  cluster.begin();
+  cluster.promote(2, parent);
+  cluster.grant();
+  const node = new Node(cluster, 2, {}, { markerToken: parent });
+  const asked: unknown[] = [];
+  node.server.promote = async (_deadlineMs, parentTimeline) => {
+    asked.push(parentTimeline);
+    node.seen.inRecovery = false;
+    return { timeline: 9, forkLsn: "0/100" };
+  };
+  node.executor.kick();
+  await until(() => node.renewals.length > 0, "it renews");
+  node.confirmAll();
+  await until(() => node.submitted.length > 0, "it opens");
+  assert.deepEqual(asked, [7]);
+  node.lease.forget();
+});
+
 test("a veto forgets the token, is durable, and expires the word before the lease is given back", async () => {
   const { node, text } = granted();
   node.veto = "no";

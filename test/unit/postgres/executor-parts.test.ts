@@ -27,6 +27,12 @@ describe("fork position", () => {
   it("is in the last line of the history file", () => {
     assert.equal(parseForkLsn("1\t0/3000000\tno\n\n2\t0/5000148\tno recovery target specified\n", 3), "0/5000148");
   });
+  it("is where the history leaves the parent's timeline, past promotions that ended without a marker", () => {
+    const history = "1\t0/3000000\tno\n2\t0/5000148\tno\n3\t0/50001F0\tno\n";
+    assert.equal(parseForkLsn(history, 4, 2), "0/5000148");
+    assert.equal(parseForkLsn(history, 4, 3), "0/50001F0");
+    assert.equal(parseForkLsn(history, 4, 9), "0/50001F0", "a timeline that is not in the history says nothing");
+  });
   it("is not guessed when the file is damaged", () => {
     assert.throws(() => parseForkLsn("", 3), /timeline 3/);
     assert.throws(() => parseForkLsn("1\tx\ty", 3), { code: "SERVER_STATE" });
