@@ -1,6 +1,6 @@
 /** The commands of SQL, CLI and guests, answered from the node's view or carried to the leader. */
 import { formatToken } from "../control/index.js";
-import type { CommandBody, ControlState, NodeView, Outcome } from "../control/types.js";
+import type { CommandBody, ControlState, NodeView, Outcome, Token } from "../control/types.js";
 import type { NodeId } from "../raft/types.js";
 import { wallClockMs } from "./clock.js";
 import { CommandError } from "./errors.js";
@@ -102,6 +102,9 @@ async function failover(context: CommandContext, args: Args): Promise<string> {
   if (state.handover !== null) {
     throw new CommandError("in-progress", "a switchover is in progress already", "See pg_replica.history().");
   }
+  if (state.phase.kind === "recruit" && (target !== null || allowDataLoss)) {
+    return amendRecruit(context, { current, target, allowDataLoss });
+  }
   if (state.phase.kind === "recruit" || state.phase.kind === "promoted") {
     throw new CommandError("in-progress", "a failover is in progress already", "See pg_replica.history().");
   }
@@ -126,6 +129,17 @@ async function failover(context: CommandContext, args: Args): Promise<string> {
     }),
   );
   return `failover from ${holder?.name ?? "?"} to ${targetName(state, target)} started`;
+}
+
+/** A failover that waits for nodes that do not come back: the operator says what it is to do instead. */
+async function amendRecruit(
+  context: CommandContext,
+  { current, target, allowDataLoss }: { current: Token; target: NodeId | null; allowDataLoss: boolean },
+): Promise<string> {
+  const wish = `to ${targetName(context.state(), target)}${allowDataLoss ? ", accepting the loss of data" : ""}`;
+  const text = `An operator asked for the failover under way to go ${wish}.`;
+  accepted(await context.submit({ type: "amendRecruit", token: current, target, allowDataLoss, text }));
+  return `the failover under way goes ${wish}`;
 }
 
 function checkSwitchoverPossible(state: ControlState, target: NodeId | null): void {

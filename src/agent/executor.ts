@@ -425,12 +425,23 @@ export class Executor {
     this.#lastProbeOkMs = monotonicMs();
     if (!this.#stillHolds(token) || !(await lease.openWord(token))) {
       log.warning(`the lease of ${formatToken(token)} was lost before the server was opened`);
+      this.#tellFork(token, promotion);
       return;
     }
     log.info(`this server is the primary under token ${formatToken(token)}, timeline ${promotion.timeline}`);
     hooks.roleChanged("primary", token);
     this.#observation = null;
     await this.#submit({ type: "opened", token, timeline: promotion.timeline, forkLsn: promotion.forkLsn });
+  }
+
+  /**
+   * Left recovery, but not open: with its fork in the log nobody is rewound without need. Not waited for, since the
+   * leader may be out of reach; refused when another failover has begun.
+   */
+  #tellFork(token: Token, { timeline, forkLsn }: { timeline: number; forkLsn: Lsn }): void {
+    this.#submit({ type: "marked", token, timeline, forkLsn }).catch((error: unknown) =>
+      this.#problem(`the fork of ${formatToken(token)} could not be told: ${describeError(error)}`),
+    );
   }
 
   #stillHolds(token: Token): boolean {

@@ -39,11 +39,16 @@ function memberView(
     timeline: said?.timeline ?? null,
     lsn,
     lagBytes: member.kind === "data" ? lagBytes(said, lsn, written) : null,
-    syncState: isStreaming ? "async" : null,
+    syncState: isStreaming ? (acknowledges(state, member.id) ? "quorum" : "async") : null,
     tags: member.tags,
     lastSeenMs,
     pendingRestart: said?.pendingRestart ?? false,
   };
+}
+
+/** Its acknowledgement counts, and the promise is in force. */
+function acknowledges({ durability }: ControlState, id: NodeId): boolean {
+  return durability.inForce !== null && (durability.target ?? durability).members.includes(id);
 }
 
 function lagBytes(said: Gossip | undefined, lsn: Lsn | null, written: Lsn | null): number | null {

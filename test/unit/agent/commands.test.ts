@@ -108,6 +108,27 @@ for (const [what, code, args, changes] of refusals) {
   });
 }
 
+test("failover() while a recruit is under way changes its target or accepts the loss, and without either is refused", async () => {
+  const phase: Phase = {
+    kind: "recruit",
+    from: token,
+    reason: "lease-expired",
+    target: null,
+    waitLsn: null,
+    allowDataLoss: false,
+  };
+  const { context: ctx, submitted } = context({ state: state({ phase }) });
+  const isInProgress = (error: CommandError) => error.code === "in-progress";
+  await assert.rejects(handleCommand(ctx, "failover", {}), isInProgress);
+  assert.equal(
+    await handleCommand(ctx, "failover", { target: "b", allow_data_loss: true }),
+    "the failover under way goes to b, accepting the loss of data",
+  );
+  const [amended] = submitted;
+  assert.ok(amended?.type === "amendRecruit" && submitted.length === 1);
+  assert.deepEqual([amended.token, amended.target, amended.allowDataLoss], [token, 2, true]);
+});
+
 test("a command that the cluster refuses is an error, not a success", async () => {
   const { context: ctx } = context({ outcome: { ok: false, code: "stale", message: "the primary changed meanwhile" } });
   await assert.rejects(handleCommand(ctx, "pause", {}), /the primary changed meanwhile/);

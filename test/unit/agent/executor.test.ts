@@ -205,6 +205,24 @@ test("the server is asked where it left the timeline of the parent, which others
   node.lease.forget();
 });
 
+test("a promotion that loses its lease before it is open tells its fork all the same", async () => {
+  const { node } = granted();
+  const writeMarker = node.server.writeMarker;
+  node.server.writeMarker = async (marker) => {
+    node.lease.forget();
+    return writeMarker(marker);
+  };
+  node.executor.kick();
+  await until(() => node.renewals.length > 0, "it renews");
+  node.confirmAll();
+  await until(() => node.submitted.length > 0, "it tells");
+  assert.deepEqual(
+    node.submitted.map(({ type }) => type),
+    ["marked"],
+  );
+  assert.equal(node.supervisor.writable, false);
+});
+
 test("a veto forgets the token, is durable, and expires the word before the lease is given back", async () => {
   const { node, text } = granted();
   node.veto = "no";

@@ -3,7 +3,8 @@ import { test } from "node:test";
 import type { NodeAction, NodeInput } from "../../../src/control/decisions.js";
 import { decideNode } from "../../../src/control/follow.js";
 import type { ControlState, Token } from "../../../src/control/types.js";
-import { beginSet, type Cluster, nodeInput, quorumCluster, settleSet, steadyCluster } from "./fixtures.js";
+import { memberViews } from "../../../src/control/view.js";
+import { beginSet, type Cluster, gossip, nodeInput, quorumCluster, settleSet, steadyCluster } from "./fixtures.js";
 
 function is<K extends NodeAction["type"]>(action: NodeAction, type: K): Extract<NodeAction, { type: K }> {
   assert.equal(action.type, type, action.text);
@@ -180,4 +181,13 @@ test("a node whose rejoin was interrupted by another promotion is rebuilt", () =
   is(decideNode(nodeInput(cluster.state, { selfId: 3, pointedAt: token, server })), "follow");
   const following = { ...server, followingToken: token };
   is(decideNode(nodeInput(cluster.state, { selfId: 3, pointedAt: token, server: following })), "none");
+});
+
+test("views: a member acknowledges when the promise is in force, it is in the set, and it streams", () => {
+  const cluster = quorumCluster(["a", "b", "c", "d"], 1, [1, 2, 3]);
+  const heard = new Map([1, 2, 4].map((id) => [id, { receivedAtMs: 900, gossip: gossip(id) }]));
+  const shown = () => memberViews(cluster.state, null, heard, 1000).map(({ syncState }) => syncState);
+  assert.deepEqual(shown().slice(1), ["quorum", null, "async"]);
+  cluster.apply({ type: "durabilityMode", mode: "async" });
+  assert.deepEqual(shown().slice(1), ["async", null, "async"]);
 });
