@@ -44,47 +44,48 @@ export function logImage(
   sealed: boolean,
   random: Random,
 ): LogImage {
-  const head = encodeFirstBatch(first, first.chain, growthBytes);
+  const length = encodeFirstBatch(first, first.chain).bytes.length;
+  const head = encodeFirstBatch(first, first.chain, allocatedFor(length));
+  const firstBytes = head.bytes;
   let { chain } = head;
-  const parts: Buffer[] = [head.bytes];
-  let end = head.bytes.length;
+  const parts: Buffer[] = [firstBytes];
+  let end = firstBytes.length;
+  let allocated = allocatedFor(end);
   let lastStart = 0;
-  let lastIsFirst = true;
   for (const batch of synced) {
-    const bytes = encoded(batch, chain, allocatedFor(end));
+    const next = encoded(batch, chain, end, allocated);
     lastStart = end;
-    lastIsFirst = false;
-    parts.push(bytes.bytes);
-    chain = bytes.chain;
-    end += bytes.bytes.length;
+    parts.push(next.bytes);
+    ({ chain, allocated } = next);
+    end += next.bytes.length;
   }
-  const newest = unsynced === null ? null : encoded(unsynced.batch, chain, allocatedFor(end));
-  const tailBytes = Math.max(newest?.bytes.length ?? 0, batchHeaderBytes);
-  const bytes = Buffer.alloc(Math.max(growthBytes, roundUp(end + tailBytes)));
+  const newest = unsynced === null ? null : encoded(unsynced.batch, chain, end, allocated);
+  if (newest !== null) ({ allocated } = newest);
+  const bytes = Buffer.alloc(allocated);
   Buffer.concat(parts).copy(bytes);
-  if (sealed) encodeSeal(chain, allocatedFor(end)).copy(bytes, end);
+  if (sealed && synced.length > 0) encodeSeal(chain, allocatedFor(end)).copy(bytes, end);
   if (unsynced !== null && newest !== null) lay(bytes, newest.bytes, end, unsynced.survival, random);
   const sealStands = sealed && unsynced === null;
-  return { bytes, chain, provenBytes: sealStands || lastIsFirst ? end : lastStart };
+  return { bytes, chain, provenBytes: sealStands || synced.length === 0 ? end : lastStart };
 }
 
 export function snapshotImage(snapshot: Snapshot): Buffer | null {
   return snapshot.index === 0 ? null : encodeSnapshot(snapshot);
 }
 
-function encoded({ hardState, entries }: LoggedBatch, { sequence, crc }: Chain, allocatedBytes: number) {
+function encoded({ hardState, entries }: LoggedBatch, { sequence, crc }: Chain, at: number, allocatedBytes: number) {
   const header = { sequence: sequence + 1, previousCrc: crc, knownSynced: sequence, flags: 0, allocatedBytes };
-  const result = encodeBatch(header, { hardState, entries });
-  return { bytes: result.bytes, chain: { sequence: sequence + 1, crc: result.crc } };
+  let result = encodeBatch(header, { hardState, entries });
+  // The file grows, durably, before the batch that needs it is written.
+  const allocated = Math.max(allocatedBytes, allocatedFor(at + result.bytes.length));
+  if (allocated > allocatedBytes)
+    result = encodeBatch({ ...header, allocatedBytes: allocated }, { hardState, entries });
+  return { bytes: result.bytes, chain: { sequence: sequence + 1, crc: result.crc }, allocated };
 }
 
-/** The file's length, durable, before anything is written behind `end`. */
+/** The file's length when batches reach up to `end`: there is room for the seal. */
 function allocatedFor(end: number): number {
-  return Math.max(growthBytes, roundUp(end) - growthBytes);
-}
-
-function roundUp(bytes: number): number {
-  return Math.ceil(bytes / growthBytes) * growthBytes;
+  return Math.ceil((end + batchHeaderBytes) / growthBytes) * growthBytes;
 }
 
 function lay(file: Buffer, batch: Buffer, at: number, survival: Survival, random: Random): void {

@@ -11,8 +11,8 @@ import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Marks } from "./marks.js";
 import { gitCommit, printFailure } from "./report.js";
-import { defaultStack, type Stack, stacks } from "./stacks.js";
-import type { Progress, WorkOrder } from "./worker.js";
+import { type Stack, stacks } from "./stacks.js";
+import type { Progress, Schedule, WorkOrder } from "./worker.js";
 
 interface Totals {
   schedules: number;
@@ -26,7 +26,7 @@ const usage = `usage: npm run sim -- [options]
   --minutes N     run for N minutes instead
   --seed S        first seed (default 1); schedule i has seed S + i
   --nodes LIST    nodes of a cluster, 1 to 9 (default 3); of a list like 3,5,7 the seed takes one, 6 : 3 : 1
-  --stack NAME    what runs on top of Raft: ${stacks.join(", ")} (default ${defaultStack})
+  --stack NAME    what runs on top of Raft: ${stacks.join(", ")} (default mixed)
   --workers N     threads (default: all cores)
   --no-recorded   skip the seeds of simulation/seeds.txt
   --json          the last line is one JSON object`;
@@ -38,7 +38,7 @@ function fromCommandLine() {
       minutes: { type: "string" },
       seed: { type: "string", default: "1" },
       nodes: { type: "string", default: "3" },
-      stack: { type: "string", default: defaultStack },
+      stack: { type: "string", default: "mixed" },
       workers: { type: "string", default: String(availableParallelism()) },
       "no-recorded": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
@@ -82,24 +82,24 @@ function whole(name: string, text: string, low: number, high: number): number {
   return number(name, text, low, high);
 }
 
-/** Lines of "seed nodes # why"; the file lies in the sources, beside this program's. */
-function recordedSeeds(): Array<{ seed: number; nodes: number }> {
+/** Lines of "seed nodes [stack] # why", "raft" when no stack is named; the file lies in the sources, beside this program's. */
+function recordedSeeds(): Schedule[] {
   const path = fileURLToPath(new URL("../../simulation/seeds.txt", import.meta.url));
   const lines = readFileSync(path, "utf8").split("\n");
-  const seeds: Array<{ seed: number; nodes: number }> = [];
+  const seeds: Schedule[] = [];
   for (const [at, line] of lines.entries()) {
     const text = line.replace(/#.*/, "").trim();
     if (text === "") continue;
-    const match = /^(\d+)\s+(\d+)$/.exec(text);
-    if (match === null) throw new Error(`${path}:${at + 1}: expected "seed nodes", found "${text}"`);
-    seeds.push({ seed: Number(match[1]), nodes: Number(match[2]) });
+    const match = /^(\d+)\s+(\d+)(?:\s+(\w+))?$/.exec(text);
+    if (match === null) throw new Error(`${path}:${at + 1}: expected "seed nodes [stack]", found "${text}"`);
+    seeds.push({ seed: Number(match[1]), nodes: Number(match[2]), stack: stackNamed(match[3] ?? "raft") });
   }
   return seeds;
 }
 
-function runWorker(order: WorkOrder, totals: Totals, marks: Marks): Promise<{ seed: number; nodes: number } | null> {
+function runWorker(order: WorkOrder, totals: Totals, marks: Marks): Promise<Schedule | null> {
   return new Promise((resolve, reject) => {
-    let failed: { seed: number; nodes: number } | null = null;
+    let failed: Schedule | null = null;
     const worker = new Worker(new URL("./worker.js", import.meta.url), { workerData: order });
     worker.on("message", (progress: Progress) => {
       totals.schedules += progress.schedules;
@@ -148,7 +148,7 @@ async function main(): Promise<void> {
   clearInterval(progress);
   const seconds = (performance.now() - startedMs) / 1000;
   const failed = failures.find((failure) => failure !== null) ?? null;
-  if (failed !== null) printFailure(failed.seed, failed.nodes, options.stack);
+  if (failed !== null) printFailure(failed.seed, failed.nodes, failed.stack);
   const unseenMarks = marks.unseen();
   const summary = {
     schedules: totals.schedules,

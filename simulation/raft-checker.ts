@@ -30,6 +30,8 @@ interface Seen {
   firstIndex: number;
   /** The highest term in which this node granted a vote or acknowledged entries: no restart may go back behind it. */
   promisedTerm: number;
+  /** The end of the log that it acknowledged in that term. */
+  acknowledged: number;
   lastConfigIndex: number;
 }
 
@@ -88,6 +90,13 @@ export class RaftChecker implements DiskWatcher {
         `node ${node} restarted in term ${status.term} after it had promised term ${before.promisedTerm}`,
       );
     }
+    if (before !== undefined && status.term === before.promisedTerm && status.lastIndex < before.acknowledged) {
+      const lost = `acknowledged ${before.acknowledged} in term ${status.term}`;
+      throw new Violation(
+        "ack-forgotten",
+        `node ${node} restarted with a log up to ${status.lastIndex}, it had ${lost}`,
+      );
+    }
     const promised = this.#rolledBack.has(node) ? undefined : this.#votes.get(status.term * 1024 + node);
     if (promised !== undefined && promised !== status.vote) {
       throw new Violation(
@@ -103,6 +112,7 @@ export class RaftChecker implements DiskWatcher {
       applied: status.applied,
       firstIndex: status.firstIndex,
       promisedTerm: before?.promisedTerm ?? 0,
+      acknowledged: before?.acknowledged ?? 0,
       lastConfigIndex: this.lastDurableConfiguration(node),
     };
   }
@@ -133,6 +143,13 @@ export class RaftChecker implements DiskWatcher {
       fail("applied-beyond-commit", node, `applied ${status.applied}, commit ${status.commit}`);
     if (status.commit > status.lastIndex)
       fail("commit-beyond-log", node, `commit ${status.commit}, last ${status.lastIndex}`);
+    const snapshot = (this.#disks[node] as Disk).snapshot.index;
+    if (status.firstIndex - 1 > status.commit || snapshot > status.commit)
+      fail(
+        "snapshot-beyond-commit",
+        node,
+        `snapshot ${Math.max(snapshot, status.firstIndex - 1)}, commit ${status.commit}`,
+      );
     seen.applied = status.applied;
     if (status.firstIndex !== seen.firstIndex) {
       seen.firstIndex = status.firstIndex;
@@ -281,12 +298,16 @@ export class RaftChecker implements DiskWatcher {
     if (disk.hardState.term < term) {
       fail("ack-before-sync", node, `acknowledges in term ${term}, durable term ${disk.hardState.term}`);
     }
-    this.#promise(node, term);
+    this.#promise(node, term, matchIndex);
   }
 
-  #promise(node: NodeId, term: number): void {
+  #promise(node: NodeId, term: number, acknowledged = 0): void {
     const seen = this.#seen[node] as Seen;
-    if (term > seen.promisedTerm) seen.promisedTerm = term;
+    if (term > seen.promisedTerm) {
+      seen.promisedTerm = term;
+      seen.acknowledged = 0;
+    }
+    if (term === seen.promisedTerm && acknowledged > seen.acknowledged) seen.acknowledged = acknowledged;
   }
 
   /** A leader's own new configuration entries: one uncommitted at a time, none before its no-op is committed. */
@@ -383,6 +404,9 @@ export class RaftChecker implements DiskWatcher {
   /** One committed entry was applied. @param stateDigest of the application's state behind it. */
   applied(node: NodeId, entry: Entry, stateDigest: number): void {
     const { index, term } = entry;
+    const disk = this.#disks[node] as Disk;
+    if (disk.snapshot.index < index && disk.termAt(index) !== term)
+      fail("applied-before-sync", node, `applies (${index}, term ${term}), durable up to ${disk.lastIndex}`);
     const digest = entryDigest(entry);
     const known = this.committedTerm[index];
     if (known === undefined) {

@@ -2,11 +2,11 @@
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { drawKnobs, restingKnobs } from "./knobs.js";
-import { defaultStack, type Stack } from "./stacks.js";
+import type { Stack } from "./stacks.js";
 import { Trace } from "./trace.js";
 import { type Faults, runSchedule } from "./world.js";
 
-export function failureReport(seed: number, nodes: number, faults?: Faults, stack: Stack = defaultStack): string {
+export function failureReport(seed: number, nodes: number, faults?: Faults, stack: Stack = "raft"): string {
   const trace = new Trace();
   const result = runSchedule({ seed, nodes, stack, trace, ...(faults === undefined ? {} : { faults }) });
   const { violation } = result;

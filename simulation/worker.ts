@@ -5,8 +5,14 @@ import { Random } from "./random.js";
 import type { Stack } from "./stacks.js";
 import { runSchedule } from "./world.js";
 
+export interface Schedule {
+  readonly seed: number;
+  readonly nodes: number;
+  readonly stack: Stack;
+}
+
 export interface WorkOrder {
-  readonly recorded: ReadonlyArray<{ readonly seed: number; readonly nodes: number }>;
+  readonly recorded: ReadonlyArray<Schedule>;
   readonly firstSeed: number;
   readonly schedules: number;
   /** Sizes of clusters; the seed decides which. */
@@ -25,7 +31,7 @@ export interface Progress {
   readonly simulatedMs: number;
   readonly events: number;
   readonly marks: Marks;
-  readonly failed: { readonly seed: number; readonly nodes: number } | null;
+  readonly failed: Schedule | null;
 }
 
 const batchSize = 20;
@@ -44,21 +50,21 @@ function work(order: WorkOrder): void {
     progress = { schedules: 0, simulatedMs: 0, events: 0, marks: new Marks() };
   };
   /** @returns false when it failed. */
-  const run = (seed: number, nodes: number): boolean => {
-    const result = runSchedule({ seed, nodes, stack: order.stack });
+  const run = ({ seed, nodes, stack }: Schedule): boolean => {
+    const result = runSchedule({ seed, nodes, stack });
     progress.schedules++;
     progress.simulatedMs += result.simulatedMs;
     progress.events += result.events;
     progress.marks.add(result.marks);
     if (result.violation === null && progress.schedules < batchSize) return true;
-    report(result.violation === null ? null : { seed, nodes });
+    report(result.violation === null ? null : { seed, nodes, stack });
     return result.violation === null;
   };
-  for (const { seed, nodes } of order.recorded) if (!run(seed, nodes)) return;
+  for (const schedule of order.recorded) if (!run(schedule)) return;
   for (let i = order.worker; i < order.schedules; i += order.workers) {
     if (Atomics.load(stop, 0) !== 0 || (order.untilMs !== null && Date.now() >= order.untilMs)) break;
     const seed = (order.firstSeed + i) >>> 0;
-    if (!run(seed, clusterSize(seed, order.nodes))) return;
+    if (!run({ seed, nodes: clusterSize(seed, order.nodes), stack: order.stack })) return;
   }
   report(null);
 }

@@ -27,7 +27,7 @@ import { RaftChecker } from "./raft-checker.js";
 import { mix, Random } from "./random.js";
 import { checkRollback, stopRolledBack } from "./rollback.js";
 import type { SimulatedNode } from "./simulated-node.js";
-import { createLayer, defaultStack, type Stack } from "./stacks.js";
+import { createLayer, type Stack } from "./stacks.js";
 import type { Trace } from "./trace.js";
 import { Violation } from "./violation.js";
 
@@ -36,6 +36,7 @@ export { type Faults, sound } from "./faults.js";
 export interface ScheduleOptions {
   readonly seed: number;
   readonly nodes: number;
+  /** Default: "raft". */
   readonly stack?: Stack;
   readonly faults?: Faults;
   readonly trace?: Trace;
@@ -118,7 +119,7 @@ export class World implements Host {
     this.network = new Network(this.knobs, new Random(seed, 6), this.marks, this.injector, this.maxNodes);
     this.checker = new RaftChecker(this.disks, this.marks);
     this.#liveness = new Liveness(this);
-    this.layer = createLayer(stack ?? defaultStack, this);
+    this.layer = createLayer(stack ?? "raft", this);
   }
 
   run(): ScheduleResult {

@@ -4,7 +4,7 @@ import type { ScheduleResult } from "../../../simulation/world.js";
 import { runSchedule } from "../../../simulation/world.js";
 
 function run(seed: number, nodes: number): ScheduleResult {
-  const result = runSchedule({ seed, nodes, stack: "cluster" });
+  const result = runSchedule({ seed, nodes, stack: "whole" });
   assert.equal(result.violation, null, `seed ${seed} with ${nodes} nodes: ${result.violation?.message}`);
   return result;
 }
