@@ -10,7 +10,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { Marks } from "./marks.js";
-import { gitCommit, printFailure } from "./report.js";
+import { failing, failureReport, gitCommit, shrinkReport } from "./report.js";
+import { type Edit, EditError, parseEdit } from "./shrink-edit.js";
 import { type Stack, stacks } from "./stacks.js";
 import type { Progress, Schedule, WorkOrder } from "./worker.js";
 
@@ -29,6 +30,10 @@ const usage = `usage: npm run sim -- [options]
   --stack NAME    what runs on top of Raft: ${stacks.join(", ")} (default mixed)
   --workers N     threads (default: all cores)
   --no-recorded   skip the seeds of simulation/seeds.txt
+  --replay        run the one schedule of --seed and --nodes and report how it fails, if it does
+  --shrink        make the one schedule of --seed and --nodes small, if it fails
+  --keep LIST     with --replay: do only these faults and operations, like crash:1,loss:3-7
+  --set LIST      with --replay: knobs with other values than drawn, like lossChance=0,ordered=true
   --json          the last line is one JSON object`;
 
 function fromCommandLine() {
@@ -41,6 +46,10 @@ function fromCommandLine() {
       stack: { type: "string", default: "mixed" },
       workers: { type: "string", default: String(availableParallelism()) },
       "no-recorded": { type: "boolean", default: false },
+      replay: { type: "boolean", default: false },
+      shrink: { type: "boolean", default: false },
+      keep: { type: "string" },
+      set: { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -59,6 +68,9 @@ function fromCommandLine() {
     stack: stackNamed(values.stack),
     workers: whole("--workers", values.workers, 1, 256),
     recorded: !values["no-recorded"],
+    replay: values.replay || values.keep !== undefined || values.set !== undefined,
+    shrink: values.shrink,
+    edit: edited(values.keep, values.set),
     json: values.json,
   };
 }
@@ -68,6 +80,16 @@ function stackNamed(name: string): Stack {
   if (stack !== undefined) return stack;
   console.error(`--stack must be one of ${stacks.join(", ")}, not "${name}"\n${usage}`);
   process.exit(2);
+}
+
+function edited(keep: string | undefined, set: string | undefined): Edit {
+  try {
+    return parseEdit(keep, set);
+  } catch (error) {
+    if (!(error instanceof EditError)) throw error;
+    console.error(`${error.message}\n${usage}`);
+    process.exit(2);
+  }
 }
 
 function number(name: string, text: string, low: number, high: number): number {
@@ -117,8 +139,27 @@ function runWorker(order: WorkOrder, totals: Totals, marks: Marks): Promise<Sche
   });
 }
 
+/** All that helps to understand a failure: its end, and the smallest schedule that fails alike. */
+function explain(seed: number, nodes: number, stack: Stack): void {
+  const failed = failing(seed, nodes, stack);
+  console.error(failureReport(failed));
+  console.error(shrinkReport(failed)?.text ?? "it did not fail when run again: not deterministic");
+}
+
+/** @returns the exit status. */
+function runOne({ seed, nodes, stack, edit, shrink }: ReturnType<typeof fromCommandLine>): number {
+  const failed = failing(seed, nodes[0] as number, stack);
+  const report = shrink ? shrinkReport(failed)?.text : failureReport(failed, edit);
+  console.log(report ?? `seed ${seed} with ${failed.nodes} nodes breaks no invariant`);
+  return report === undefined || report.endsWith("breaks no invariant") ? 0 : 1;
+}
+
 async function main(): Promise<void> {
   const options = fromCommandLine();
+  if (options.replay || options.shrink) {
+    process.exitCode = runOne(options);
+    return;
+  }
   const totals: Totals = { schedules: 0, simulatedMs: 0, events: 0, violations: 0 };
   const marks = new Marks();
   const stop = new SharedArrayBuffer(4);
@@ -148,7 +189,7 @@ async function main(): Promise<void> {
   clearInterval(progress);
   const seconds = (performance.now() - startedMs) / 1000;
   const failed = failures.find((failure) => failure !== null) ?? null;
-  if (failed !== null) printFailure(failed.seed, failed.nodes, failed.stack);
+  if (failed !== null) explain(failed.seed, failed.nodes, failed.stack);
   const unseenMarks = marks.unseen();
   const summary = {
     schedules: totals.schedules,

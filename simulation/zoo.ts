@@ -6,6 +6,9 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
+import { type Failing, failureReport, shrinkReport } from "./report.js";
+import { parseEdit } from "./shrink-edit.js";
+import { breed } from "./zoo/hunt.js";
 import type { Order, Outcome } from "./zoo/hunter.js";
 import { type Mutant, mutants } from "./zoo/index.js";
 import { type Record, readRecords, writeDocs, writeRecords } from "./zoo/records.js";
@@ -19,6 +22,11 @@ const usage = `usage: npm run zoo -- [options]
   --refresh       write the kills to simulation/zoo/records.json, where the tests begin
   --docs          write the table of docs/simulator.md from simulation/zoo/records.json
   --list          print the names and end
+  --replay        run one schedule of the one mutant of --only, with --seed and --nodes, and report how it fails
+  --shrink        make that schedule small; without --seed the recorded one
+  --nodes N       with --replay and --shrink: nodes of the cluster
+  --keep LIST     with --replay: do only these faults and operations, like crash:1,loss:3-7
+  --set LIST      with --replay: knobs with other values than drawn
   --json          the last line is one JSON object
 exit status 1: a mutant survived`;
 
@@ -28,11 +36,16 @@ function fromCommandLine() {
       only: { type: "string", multiple: true },
       hunts: { type: "string", default: "5" },
       limit: { type: "string", default: "50000" },
-      seed: { type: "string", default: "1" },
+      seed: { type: "string" },
       workers: { type: "string", default: String(availableParallelism()) },
       refresh: { type: "boolean", default: false },
       docs: { type: "boolean", default: false },
       list: { type: "boolean", default: false },
+      replay: { type: "boolean", default: false },
+      shrink: { type: "boolean", default: false },
+      nodes: { type: "string" },
+      keep: { type: "string" },
+      set: { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -46,7 +59,8 @@ function fromCommandLine() {
     hunted: chosen(values.only ?? ["*"]),
     hunts: whole("--hunts", values.hunts, 0, 1000),
     limit: whole("--limit", values.limit, 1, 1_000_000),
-    seed: whole("--seed", values.seed, 0, 1_000_000_000),
+    seed: values.seed === undefined ? undefined : whole("--seed", values.seed, 0, 4294967295),
+    nodes: values.nodes === undefined ? undefined : whole("--nodes", values.nodes, 1, 9),
     workers: whole("--workers", values.workers, 1, 256),
   };
 }
@@ -125,8 +139,32 @@ function print({ name, rule }: Mutant, record: Record | null, seconds: number): 
   console.log(`${name.padEnd(34)} ${rule.padEnd(13)} ${seconds.toFixed(1).padStart(7)} s  ${fate}`);
 }
 
+type Options = ReturnType<typeof fromCommandLine>;
+
+/** One schedule of one mutant, to look at. @returns the exit status. */
+async function runOne({ hunted, seed, nodes, keep, set, shrink }: Options): Promise<number> {
+  const [mutant] = hunted;
+  if (mutant === undefined || hunted.length > 1) return refuse("--replay and --shrink take one mutant: see --only");
+  const { name } = mutant;
+  const record = readRecords().get(name);
+  const at = { seed: seed ?? record?.seed ?? 1, nodes: nodes ?? record?.nodes ?? 3 };
+  const prey = await breed(mutant);
+  const failed: Failing = {
+    ...at,
+    command: `npm run zoo -- --only ${name} --seed ${at.seed} --replay`,
+    run: (size, edited) => prey.run(at.seed, size, edited),
+  };
+  const report = shrink ? shrinkReport(failed)?.text : failureReport(failed, parseEdit(keep, set));
+  console.log(report ?? `${name} survives seed ${at.seed} with ${at.nodes} nodes`);
+  return 0;
+}
+
 async function main(): Promise<void> {
   const options = fromCommandLine();
+  if (options.replay || options.shrink) {
+    process.exitCode = await runOne(options);
+    return;
+  }
   if (options.list) {
     for (const { name, rule, text } of options.hunted) console.log(`${name.padEnd(34)} ${rule.padEnd(13)} ${text}`);
     return;
@@ -135,21 +173,25 @@ async function main(): Promise<void> {
   const outcomes = new Map<string, Outcome[]>(options.hunted.map(({ name }) => [name, []]));
   const rows = new Map<string, Record | null>();
   const startedMs = performance.now();
-  await carryOut(ordersFor(options.hunted, options.hunts, options.seed, options.limit), options.workers, (outcome) => {
-    const { name } = outcome.order;
-    const of = outcomes.get(name) ?? [];
-    of.push(outcome);
-    if (of.length < options.hunts) return;
-    const record = recordOf(name, of);
-    rows.set(name, record);
-    const mutant = options.hunted.find((one) => one.name === name) as Mutant;
-    print(
-      mutant,
-      record,
-      of.reduce((sum, { seconds }) => sum + seconds, 0),
-    );
-    if (record !== null && options.refresh) writeRecords(records.set(name, record), mutants);
-  });
+  await carryOut(
+    ordersFor(options.hunted, options.hunts, options.seed ?? 1, options.limit),
+    options.workers,
+    (outcome) => {
+      const { name } = outcome.order;
+      const of = outcomes.get(name) ?? [];
+      of.push(outcome);
+      if (of.length < options.hunts) return;
+      const record = recordOf(name, of);
+      rows.set(name, record);
+      const mutant = options.hunted.find((one) => one.name === name) as Mutant;
+      print(
+        mutant,
+        record,
+        of.reduce((sum, { seconds }) => sum + seconds, 0),
+      );
+      if (record !== null && options.refresh) writeRecords(records.set(name, record), mutants);
+    },
+  );
   if (options.docs) writeDocs(records, mutants);
   const { user, system } = process.cpuUsage();
   const survivors = [...rows].filter(([, record]) => record === null).map(([name]) => name);

@@ -1,11 +1,15 @@
 /** Runs schedules of a mutant until a checker kills it. */
 import type { Faults } from "../faults.js";
-import type { ScheduleResult } from "../world.js";
+import type { Stack } from "../stacks.js";
+import { runSchedule, type ScheduleOptions, type ScheduleResult } from "../world.js";
 import type { Mutant } from "./mutant.js";
 import { importPatched } from "./patched-tree.js";
 
-/** One schedule of a mutant. */
-export type Prey = (seed: number, nodes: number) => ScheduleResult;
+/** A mutant, ready to run. */
+export interface Prey {
+  readonly stack: Stack;
+  run(seed: number, nodes: number, edited?: Pick<ScheduleOptions, "set" | "injector" | "trace">): ScheduleResult;
+}
 
 export interface Kill {
   /** Schedules until it was killed, this one included. */
@@ -17,7 +21,7 @@ export interface Kill {
 }
 
 /** Cluster sizes of a hunt, in turn. */
-const sizes = [3, 5] as const;
+const sizes: { readonly [Name in Stack]: readonly number[] } = { raft: [3, 5], whole: [3, 5, 3, 4], mixed: [3, 5] };
 
 /** Builds the mutant: the simulator and the product as they are, but for its bug. */
 export async function breed(mutant: Mutant): Promise<Prey> {
@@ -26,17 +30,25 @@ export async function breed(mutant: Mutant): Promise<Prey> {
     mutant.patches,
   );
   const faults: Faults = { ...sound, ...mutant.faults };
-  return (seed, nodes) => runSchedule({ seed, nodes, faults });
+  const stack = mutant.stack ?? "raft";
+  return { stack, run: (seed, nodes, edited) => runSchedule({ seed, nodes, stack, faults, ...edited }) };
 }
 
-/** Schedules of 3 and 5 nodes in turn, from `seed` on, at most `limit`; null: it survived. */
+/** Schedules of several sizes in turn, from `seed` on, at most `limit`; null: it survived. */
 export function hunt(prey: Prey, seed: number, limit: number): Kill | null {
   for (let i = 0; i < limit; i++) {
-    const at = { seed: (seed + i) >>> 0, nodes: sizes[i % sizes.length] as number };
-    const { violation } = prey(at.seed, at.nodes);
-    if (violation !== null) return { ...at, schedules: i + 1, code: codeOf(violation) };
+    const of = sizes[prey.stack];
+    const at = { seed: (seed + i) >>> 0, nodes: of[i % of.length] as number };
+    const { violation } = prey.run(at.seed, at.nodes);
+    if (violation === null || failsAnyway(at.seed, at.nodes, prey.stack)) continue;
+    return { ...at, schedules: i + 1, code: codeOf(violation) };
   }
   return null;
+}
+
+/** A schedule that the product itself does not survive says nothing about the mutant. */
+function failsAnyway(seed: number, nodes: number, stack: Stack): boolean {
+  return runSchedule({ seed, nodes, stack }).violation !== null;
 }
 
 /** An assertion in the product's own code that fails is a kill like any other; it is named so. */

@@ -1,5 +1,6 @@
 /** The bug zoo: a checker that never saw a bug proves nothing. */
 import { elections } from "./elections.js";
+import { failover } from "./failover.js";
 import { lease } from "./lease.js";
 import { membership } from "./membership.js";
 import type { Mutant } from "./mutant.js";
@@ -18,4 +19,5 @@ export const mutants: readonly Mutant[] = [
   ...snapshots,
   ...reads,
   ...lease,
+  ...failover,
 ];

@@ -1,5 +1,6 @@
 /** What a mutant of the bug zoo is. */
-import type { Faults } from "../world.js";
+import type { Faults } from "../faults.js";
+import type { Stack } from "../stacks.js";
 import type { Patch } from "./patched-tree.js";
 
 /** One known way to get consensus, storage or the lease wrong. */
@@ -9,6 +10,8 @@ export interface Mutant {
   readonly rule: string;
   /** What is wrong, in one sentence. */
   readonly text: string;
+  /** What runs on top of Raft; left out: the lease alone. */
+  readonly stack?: Stack;
   /** The bug, as a change of the product's built code. */
   readonly patches: readonly Patch[];
   /** What the simulator plays of the agent is broken here, as far as the product's own code has no part in it. */

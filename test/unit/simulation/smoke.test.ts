@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { failureReport } from "../../../simulation/report.js";
+import { failing, failureReport } from "../../../simulation/report.js";
 import { runSchedule } from "../../../simulation/world.js";
 
 function runSeeds(nodes: number, from: number, count: number): void {
   for (let seed = from; seed < from + count; seed++) {
     const { violation } = runSchedule({ seed, nodes });
-    if (violation !== null) assert.fail(failureReport(seed, nodes));
+    if (violation !== null) assert.fail(failureReport(failing(seed, nodes)));
   }
 }
 

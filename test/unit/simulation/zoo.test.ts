@@ -43,7 +43,7 @@ describe("the checkers see known bugs", () => {
     if (record === undefined) continue;
     test(`${mutant.name}: ${mutant.text}`, async (context) => {
       const prey = await breed(mutant);
-      if (prey(record.seed, record.nodes).violation !== null) return;
+      if (prey.run(record.seed, record.nodes).violation !== null) return;
       context.diagnostic(`seed ${record.seed} does not kill it any more: ${refresh}`);
       const kill = hunt(prey, record.seed + 1, Math.min(500, 60 + 10 * record.median));
       assert.notEqual(kill, null, `no invariant was broken: the mutant survived; ${refresh}`);
