@@ -72,7 +72,7 @@ export class Liveness {
       const withinMs = `${electionTimeoutsToElect} election timeouts after the faults`;
       throw new Violation("no-leader", `no leader that commits within ${withinMs}`);
     }
-    if (world.nowMs >= this.#livelyByMs) throw missing;
+    if (world.nowMs >= this.#livelyByMs) throw new Violation(...missing);
     leaveJointByHand(world);
     replaceHalted(world);
     const leader = world.leader();
@@ -87,27 +87,27 @@ export class Liveness {
     world.queue.push(world.nowMs + afterMs, EventKind.probe, 0, 0, undefined);
   }
 
-  #missing(): Violation | null {
+  /** The code of what is missing, and a sentence; no Violation yet, which would cost a stack trace at every probe. */
+  #missing(): readonly [code: string, text: string] | null {
     const world = this.#world;
     const status = world.leader()?.status ?? null;
-    if (status?.termCommitted !== true) return new Violation("no-leader", "no leader after the faults");
+    if (status?.termCommitted !== true) return ["no-leader", "no leader after the faults"];
     this.#led = true;
-    if (this.#wroteAt === 0) return new Violation("no-write", "no proposal was acknowledged after the faults");
-    if (world.marks.readServed === this.#readsAtHeal)
-      return new Violation("no-read", "no read was served after the faults");
+    if (this.#wroteAt === 0) return ["no-write", "no proposal was acknowledged after the faults"];
+    if (world.marks.readServed === this.#readsAtHeal) return ["no-read", "no read was served after the faults"];
     const { voters, votersOutgoing, learners } = status.config;
-    if (votersOutgoing.length > 0) return new Violation("joint-for-ever", "the configuration is still joint");
-    if (!voters.includes(status.id)) return new Violation("leader-removed", `node ${status.id} leads without a vote`);
+    if (votersOutgoing.length > 0) return ["joint-for-ever", "the configuration is still joint"];
+    if (!voters.includes(status.id)) return ["leader-removed", `node ${status.id} leads without a vote`];
     const halted = haltedMembers(world, [...voters, ...learners]);
     if (halted.length > 0 && !world.layer.ownsMembership)
-      return new Violation("not-replaced", `members ${halted.join(", ")} halted and are members still`);
+      return ["not-replaced", `members ${halted.join(", ")} halted and are members still`];
     for (const id of [...voters, ...learners]) {
       if (id === this.#deaf) continue;
       const behind = this.#behind(world.nodes[id]);
-      if (behind !== null) return new Violation("member-behind", behind);
+      if (behind !== null) return ["member-behind", behind];
     }
     const missing = world.layer.lively();
-    return missing === null ? null : new Violation("not-lively", missing);
+    return missing === null ? null : ["not-lively", missing];
   }
 
   #behind(node: SimulatedNode | undefined): string | null {
