@@ -66,6 +66,17 @@ export function sameSet(a: SyncSet, b: SyncSet): boolean {
   );
 }
 
+/**
+ * Without an open primary a member of the set stays: it may be the only one that can still be chosen, since others may
+ * have lost what they had in a rejoin. Removing it helps nobody, since N does not change.
+ */
+export function isNeeded({ durability, members, phase }: ControlState, id: NodeId): boolean {
+  if (phase.kind === "steady" || !durability.members.includes(id)) return false;
+  const name = members.find((member) => member.id === id)?.name;
+  // A newer disk under the same name: the old one can not come back, removed or not.
+  return !members.some((other) => other.name === name && other.id > id);
+}
+
 /** The set after `node` was chosen; null: it is outside, and nobody accepted a loss. */
 export function promotedIn(durability: Durability, node: NodeId, allowDataLoss: boolean): Durability | null {
   if (!hasSet(durability)) return durability;

@@ -2,7 +2,7 @@
  * The replicated state and how each committed command changes it. Every command is a compare-and-set: a late or
  * repeated one is refused at apply, the same way on every node. Refusals change nothing.
  */
-import { beginSetChange, durabilityMode, noDurability, promotedIn, settleSetChange } from "./durability.js";
+import { beginSetChange, durabilityMode, isNeeded, noDurability, promotedIn, settleSetChange } from "./durability.js";
 import { currentHolder, isElectable, memberById, nodeName, showToken } from "./membership.js";
 import {
   type Applied,
@@ -184,6 +184,10 @@ function removeMember(state: ControlState, command: CommandOf<"removeMember">, p
   if (member === undefined) return refuseUnknown(state, command.id);
   if (currentHolder(state) === command.id) {
     return refuse(state, "is-primary", `node ${member.name} is the primary: switch over to another node first`);
+  }
+  if (isNeeded(state, command.id)) {
+    const message = `node ${member.name} may be the only one with acknowledged commits: remove it when the cluster has a primary again`;
+    return refuse(state, "needed-for-failover", message);
   }
   const members = state.members.filter(({ id }) => id !== command.id);
   if (!members.some(({ kind }) => kind === "data")) {

@@ -179,6 +179,21 @@ test("a member that is removed still counts until the set has changed; a primary
   assert.deepEqual(cluster.state.durability.members, [1, 2, 3], "a wiped disk is not what it was before");
 });
 
+test("without an open primary no member of the set is removed, except a disk that a newer one has replaced", () => {
+  const cluster = quorumCluster(["a", "b", "c", "d"], 1, [1, 2, 3]);
+  cluster.begin();
+  cluster.refused({ type: "removeMember", id: 1 }, "needed-for-failover");
+  cluster.refused({ type: "removeMember", id: 3 }, "needed-for-failover");
+  cluster.apply({ type: "removeMember", id: 4 });
+  cluster.add(newMember("a", { incarnation: "new disk" }));
+  cluster.apply({ type: "removeMember", id: 1 });
+  cluster.promote(2, cluster.first);
+  cluster.refused({ type: "removeMember", id: 3 }, "needed-for-failover");
+  cluster.grant();
+  cluster.opened(3, "0/200");
+  cluster.apply({ type: "removeMember", id: 3 });
+});
+
 test("an operator changes target and data loss of a recruit under way, and only of that one", () => {
   const cluster = steadyCluster();
   const amend = { type: "amendRecruit", target: 3, allowDataLoss: true, text: "t" } as const;
