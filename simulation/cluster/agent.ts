@@ -265,7 +265,7 @@ export class NodeAgent {
     const { token, server, cluster } = this;
     const leader = this.machine.leader;
     if (token === null || !this.isAttached || leader === 0) return;
-    if (server.hungUntilMs <= cluster.host.nowMs) this.probeOkMs = this.now;
+    if (server.phase === "primary" && server.hungUntilMs <= cluster.host.nowMs) this.probeOkMs = this.now;
     if (this.leaving || this.handingOver || this.serverGone) return;
     if (server.word.open && this.now - this.probeOkMs > this.state.leaseMs) return;
     const stampMs = this.machine.clock(cluster.host.nowMs);

@@ -12,9 +12,12 @@ type ActorName =
   | "noise"
   | "operator"
   | "membership"
+  | "tag"
+  | "primary fault"
   | "postmaster crash"
   | "host crash"
   | "total restart"
+  | "maintenance"
   | "hang"
   | "data partition";
 
@@ -74,9 +77,12 @@ export class Clients {
       ["noise", knobs.noiseEveryMs],
       ["operator", knobs.operatorEveryMs],
       ["membership", knobs.membershipEveryMs],
+      ["tag", knobs.tagEveryMs],
+      ["primary fault", knobs.primaryFaultEveryMs],
       ["postmaster crash", knobs.postmasterCrashEveryMs],
       ["host crash", knobs.hostCrashEveryMs],
       ["total restart", knobs.totalRestartEveryMs],
+      ["maintenance", knobs.maintenanceEveryMs],
       ["hang", knobs.hangEveryMs],
       ["data partition", knobs.dataPartitionEveryMs],
     ];
@@ -117,6 +123,14 @@ export class Clients {
       case "membership":
         this.#changeMembers();
         return;
+      case "tag": {
+        const agent = this.#someAgent();
+        if (agent !== null) this.#tag(agent);
+        return;
+      }
+      case "primary fault":
+        this.#hitPrimary();
+        return;
       case "postmaster crash":
         marks.postmasterCrash++;
         this.#someServer()?.killPostmaster();
@@ -128,6 +142,15 @@ export class Clients {
         marks.totalRestart++;
         for (let id = 1; id < this.#cluster.servers.length; id++) this.#cluster.crashHost(id);
         return;
+      case "maintenance": {
+        // Somebody stops a server in good order, by the system's service manager.
+        const server = random.chance(0.6) ? this.#primary() : this.#someServer();
+        marks.maintenance++;
+        server?.stop("fast");
+        // A service manager's patience ends.
+        server?.later(4 * host.knobs.leaseMs, "kill", () => server.stop("immediate"));
+        return;
+      }
       case "hang": {
         const server = this.#someServer();
         if (server === null) return;
@@ -158,6 +181,27 @@ export class Clients {
       (server): server is Server => server !== undefined && (server.phase === "primary" || server.orphans),
     );
     return open.length === 0 ? null : this.#cluster.random.pick(open);
+  }
+
+  #hitPrimary(): void {
+    const { random, marks, host } = this.#cluster;
+    const server = this.#primary();
+    if (server === null) return;
+    const machine = host.nodes[server.id];
+    switch (random.integer(0, 3)) {
+      case 0:
+        this.#cluster.crashHost(server.id);
+        return;
+      case 1:
+        marks.postmasterCrash++;
+        server.killPostmaster();
+        return;
+      case 2:
+        if (machine?.running === true) host.crash(machine, "agent");
+        return;
+      default:
+        if (machine?.running === true) host.pause(machine, random.exponential(host.knobs.leaseMs));
+    }
   }
 
   #someServer(): Server | null {
@@ -210,7 +254,7 @@ export class Clients {
     if (data.length === 0) return;
     const member = random.pick(data);
     const { nofailover, nosync } = member.tags;
-    const changed = random.chance(0.5) ? { nofailover: !nofailover } : { nosync: !nosync };
+    const changed = random.chance(0.25) ? { nofailover: !nofailover } : { nosync: !nosync };
     agent.submit({ type: "updateMember", member: { ...member, tags: { ...member.tags, ...changed } } });
   }
 
@@ -219,7 +263,9 @@ export class Clients {
     if (agent === null) return;
     const { host, random } = this.#cluster;
     const { members } = agent.state;
-    if (random.chance(0.5) && members.length > 2) {
+    const whole = members.filter(({ id, kind }) => kind === "data" && this.#cluster.servers[id]?.rejoin === null);
+    // Who removes the nodes that have the data, or the last primary while there is none, needs no fault to lose them.
+    if (random.chance(0.5) && whole.length > 2 && agent.state.phase.kind === "steady") {
       agent.submit({ type: "removeMember", id: random.pick(members).id });
       return;
     }
@@ -232,9 +278,18 @@ export class Clients {
   /** After the faults an operator puts right what operators did. */
   repair(agent: NodeAgent): void {
     const { state } = agent;
+    this.#acceptLoss(agent);
     for (const member of state.members) {
       const { nofailover, nosync } = member.tags;
       if (nofailover || nosync) agent.submit({ type: "updateMember", member: { ...member, tags } });
     }
+  }
+
+  /** Who removed nodes of the set while there was no primary has to say that what only they had may be lost. */
+  #acceptLoss(agent: NodeAgent): void {
+    const { phase, current, members, durability } = agent.state;
+    if (phase.kind !== "recruit" || phase.allowDataLoss || current === null) return;
+    if (durability.members.every((id) => members.some((member) => member.id === id))) return;
+    agent.submit({ type: "amendRecruit", token: current, target: null, allowDataLoss: true, text: "" });
   }
 }

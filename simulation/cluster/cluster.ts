@@ -114,8 +114,9 @@ export class Cluster {
   }
 
   /** @returns true when the agent that takes the step is no more. */
-  crashInStep(machine: Machine): boolean {
-    if (!this.chance(this.knobs.stepCrashChance)) return false;
+  crashInStep(machine: Machine, name: string): boolean {
+    const { fatalStep, fatalStepChance, stepCrashChance } = this.knobs;
+    if (!this.chance(name === fatalStep ? fatalStepChance : stepCrashChance)) return false;
     const kind = this.random.integer(0, 3);
     if (kind <= 1) {
       this.marks.agentCrashInStep++;
@@ -193,17 +194,19 @@ export class Cluster {
       case "promote": {
         this.promotedIn = slot.term;
         if (before.durability.target !== null && state.durability.target === null) marks.promotedOutsideTarget++;
-        const parent = promotionOf(before, before.current);
-        if (parent !== undefined && parent.forkLsn === null) marks.forkOfNeverOpened++;
+        const replaced = before.phase.kind === "recruit" ? promotionOf(before, before.phase.from) : undefined;
+        if (replaced?.forkLsn === null) marks.forkOfNeverMarked++;
         if (command.text.includes("the best of 1 reports")) marks.holderAlone++;
         return;
       }
       case "cancelHandover":
         marks.switchoverGivenUp++;
         return;
+      case "beginSetChange":
+        if (before.phase.kind === "granted") marks.setChangedBeforeOpening++;
+        return;
       case "settleSetChange":
         marks.setChanged++;
-        if (before.phase.kind === "granted") marks.setChangedBeforeOpening++;
         return;
       case "addMember":
         marks.memberAdded++;

@@ -25,5 +25,8 @@ export function dumpNode(cluster: Cluster, id: NodeId): string {
         `${agent.slot.index} phase ${JSON.stringify(state.phase)} current ${show(state.current)} granted ` +
         `${JSON.stringify(state.lastGranted)} released ${JSON.stringify(state.released)} durability ` +
         `${JSON.stringify(state.durability)} promotions ${JSON.stringify(state.promotions.slice(-4))} leader waits: ${agent.leader.waitingFor}`,
+    agent === undefined || agent.leader.reports.size === 0
+      ? ""
+      : `  reports ${JSON.stringify([...agent.leader.reports])} members ${JSON.stringify(agent.state.members)}`,
   ].join("\n  ");
 }

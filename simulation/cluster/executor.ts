@@ -84,7 +84,7 @@ export class Executor {
     const { cluster, id } = this.#agent;
     cluster.agentLater(id, afterMs, name, () => {
       if (run !== this.#run || cluster.agents[id] !== this.#agent) return;
-      if (cluster.crashInStep(this.#agent.machine)) return;
+      if (cluster.crashInStep(this.#agent.machine, name)) return;
       then();
     });
   }

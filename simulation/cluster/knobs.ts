@@ -3,6 +3,32 @@ import type { Random } from "../random.js";
 
 const never = Number.POSITIVE_INFINITY;
 
+/** Names of an agent's steps (executor.ts); a crash comes before what the step does. */
+const steps = [
+  "pledge",
+  "pledge is durable",
+  "end the receiver",
+  "prove the pledge",
+  "lease is live",
+  "promotion is durable",
+  "promotion",
+  "marker",
+  "marker is written",
+  "open",
+  "set the list",
+  "list is in force",
+  "write a record",
+  "settle",
+  "pointedAt is durable",
+  "point the receiver",
+  "rejoin intent",
+  "expire the word",
+  "release",
+  "checkpoint",
+  "shutdown checkpoint",
+  "renounce is durable",
+] as const;
+
 export type ClusterKnobs = ReturnType<typeof drawClusterKnobs>;
 
 export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number) {
@@ -18,10 +44,12 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     /** Bytes that a candidate may be behind; -1: no limit. */
     maximumLag: random.chance(0.15) ? random.integer(0, 4) : -1,
 
-    writeEveryMs: d(0.05, 0.5),
+    writeEveryMs: d(0.03, 0.3),
     readEveryMs: sometimes(0.7, () => d(0.1, 0.6), never),
     noiseEveryMs: sometimes(0.5, () => d(0.3, 2), never),
     operatorEveryMs: sometimes(0.6, () => d(1, 8), never),
+    /** Tags that move nodes into and out of the durability set. */
+    tagEveryMs: sometimes(0.4, () => d(0.4, 3), never),
     membershipEveryMs: sometimes(0.25, () => d(3, 12), never),
 
     flushMeanMs: random.pick([0.2, 2, leaseMs / 30]),
@@ -30,17 +58,24 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     replayMeanMs: random.pick([0, 0, 5, leaseMs / 4, leaseMs * 2]),
     reconnectMs: random.pick([100, leaseMs / 10, leaseMs / 3]),
     reloadMeanMs: random.pick([1, 10, leaseMs / 5]),
-    stepMeanMs: random.pick([1, 5, leaseMs / 40]),
+    stepMeanMs: random.pick([1, 5, leaseMs / 40, leaseMs / 8]),
     renewEveryMs: leaseMs * random.pick([0.1, 0.2, 0.3]),
     gossipEveryMs: leaseMs * random.pick([0.1, 0.3]),
 
     stepCrashChance: sometimes(0.4, () => random.pick([0.003, 0.02, 0.06]), 0),
+    /** One step at which something crashes again and again. */
+    fatalStep: random.chance(0.5) ? random.pick(steps) : "",
+    fatalStepChance: random.pick([0.1, 0.4]),
+    /** The faults of a machine that hit the present primary. */
+    primaryFaultEveryMs: sometimes(0.5, () => d(1, 6), never),
     postmasterCrashEveryMs: sometimes(0.5, () => d(2, 10), never),
     hostCrashEveryMs: sometimes(0.4, () => d(2, 10), never),
     totalRestartEveryMs: sometimes(0.12, () => d(4, 15), never),
     hangEveryMs: sometimes(0.2, () => d(3, 12), never),
     hangMeanMs: d(0.5, 3),
-    serverRestartMeanMs: d(0.05, 3),
+    /** Longer than a failover, or shorter: then the last primary is often back in time to be chosen again. */
+    serverRestartMeanMs: random.chance(0.5) ? d(0.05, 0.5) : d(2, 8),
+    maintenanceEveryMs: sometimes(0.2, () => d(2, 10), never),
     recoveryMeanMs: random.pick([5, leaseMs / 10, leaseMs]),
     orphansLinger: random.chance(0.3) ? 0.3 : 0,
     orphanMs: d(0.2, 2),

@@ -27,9 +27,10 @@ export class Leader {
   /** Index of the proposal under way; 0: none. */
   #acting = 0;
   #actingKey = "";
+  #listFirst = "";
   #pause: Pause | null = null;
   #phase = { key: "", sinceMs: 0 };
-  #reports = new Map<NodeId, Report>();
+  reports = new Map<NodeId, Report>();
   #reportsFor: Token | null = null;
   #firstReportMs: number | null = null;
   #openAttempts = 0;
@@ -77,7 +78,7 @@ export class Leader {
     const { keepsOldReports } = cluster.faults;
     if (this.#reportsFor !== null && compareTokens(token, this.#reportsFor) < 0 && !keepsOldReports) return;
     if (this.#reportsFor === null || compareTokens(token, this.#reportsFor) > 0) this.#forgetReports(token);
-    this.#reports.set(from, report);
+    this.reports.set(from, report);
     this.#firstReportMs ??= this.agent.now;
     this.evaluate();
   }
@@ -128,7 +129,7 @@ export class Leader {
   }
 
   #forgetReports(token: Token | null): void {
-    this.#reports = new Map();
+    this.reports = new Map();
     this.#reportsFor = token;
     this.#firstReportMs = null;
   }
@@ -154,7 +155,7 @@ export class Leader {
       lastAcceptedMs: this.#grantor.lastAcceptedMs,
       suspectAtMs: this.#grantor.suspectAtMs(state),
       mayGrant: this.#mayGrant(state, now),
-      reports: this.#reports,
+      reports: this.reports,
       gossip,
       phaseSinceMs: this.#phase.sinceMs,
       firstReportMs: this.#firstReportMs,
@@ -201,9 +202,10 @@ export class Leader {
     }
   }
 
-  #decide(input: LeaderInput): LeaderAction {
+  #decide(sound: LeaderInput): LeaderAction {
     const { faults, marks } = this.agent.cluster;
-    const action = decideLeader(spoilLeaderInput(input, this.agent));
+    const input = spoilLeaderInput(sound, this.agent);
+    const action = decideLeader(input);
     if (action.type === "propose" && action.command.type === "begin") {
       const { reason } = action.command;
       if (faults.noOpenTimeout && (reason === "open-timeout" || reason === "not-renewed")) {
@@ -216,6 +218,12 @@ export class Leader {
 
   #propose(key: string, command: CommandBody, next: CommandBody | undefined): void {
     const { cluster, machine } = this.agent;
+    if (cluster.faults.listBeforeCommit && command.type === "beginSetChange" && this.#listFirst !== key) {
+      this.#listFirst = key;
+      this.#takeListNow(command);
+      this.#pause = { key, againAtMs: this.agent.now + this.agent.state.leaseMs, waitMs: 0 };
+      return;
+    }
     const data = this.#encoded(command);
     const index = cluster.host.propose(machine, data);
     this.#actingKey = key;
@@ -228,12 +236,15 @@ export class Leader {
       const second = cluster.host.propose(machine, this.#encoded(next));
       if (second !== 0) this.#acting = second;
     }
-    if (cluster.faults.listBeforeCommit && command.type === "beginSetChange") {
-      const holder = promotionOf(this.agent.state, this.agent.state.current)?.holder ?? 0;
-      const server = cluster.servers[holder];
-      const members = command.members.filter((id) => id !== holder);
-      if (server?.phase === "primary") setList(cluster, server, { members, acks: command.acks });
-    }
+  }
+
+  /** By mistake: before the change is committed. */
+  #takeListNow(command: Extract<CommandBody, { type: "beginSetChange" }>): void {
+    const { cluster, state } = this.agent;
+    const holder = promotionOf(state, state.current)?.holder ?? 0;
+    const server = cluster.servers[holder];
+    const members = command.members.filter((id) => id !== holder);
+    if (server?.phase === "primary") setList(cluster, server, { members, acks: command.acks });
   }
 
   #encoded(command: CommandBody): Uint8Array {
@@ -271,7 +282,10 @@ function spoilLeaderInput(input: LeaderInput, { cluster }: NodeAgent): LeaderInp
   let { state, reports } = input;
   if (state.phase.kind !== "recruit") return input;
   if (faults.oneFewerPosition && state.durability.members.length > 0) {
-    state = { ...state, durability: { ...state.durability, acks: state.durability.acks + 1 } };
+    const { durability } = state;
+    // One position is still needed: nobody would count on none.
+    const acks = Math.min(durability.acks + 1, durability.members.length - 1);
+    state = { ...state, durability: { ...durability, acks } };
   }
   if (faults.noHolderRule) {
     if (state.lastGranted !== null) state = { ...state, lastGranted: { ...state.lastGranted, holder: 0 } };

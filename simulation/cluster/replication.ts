@@ -29,10 +29,7 @@ export function connect(cluster: Cluster, standby: Server): boolean {
   const timeline = branchAt(standby.branch, standby.written).timeline;
   const accepted = acceptsStart(upstream.branch, upstream.flushed, timeline, standby.written);
   standby.newestTimeline = Math.max(standby.newestTimeline, branchAt(upstream.branch, upstream.flushed).timeline);
-  if (!accepted) {
-    cluster.marks.streamRefused++;
-    return false;
-  }
+  if (!accepted) return false;
   if (standby.written > commonEnd(standby.branch, upstream.branch)) {
     throw new Violation(
       "corrupt",

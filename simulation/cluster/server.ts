@@ -251,7 +251,6 @@ export class Server {
     cluster.endUpstream(this);
     const finish = (): void => {
       if (this.replayed < this.flushed) {
-        cluster.marks.promotionSlow++;
         this.replay();
         this.later(cluster.knobs.stepMeanMs + 1, "promotion waits for replay", finish);
         return;
@@ -291,6 +290,8 @@ export class Server {
     this.phase = "stopping";
     if (cluster.chance(cluster.knobs.hangingStopChance)) {
       cluster.marks.stopHung++;
+      // The agent insists earlier; when it dies meanwhile, only a person is left.
+      this.later(12 * cluster.host.knobs.leaseMs, "somebody kills it", () => this.stop("immediate"));
       return;
     }
     const slow = cluster.chance(cluster.knobs.slowStopChance) ? cluster.delay(cluster.knobs.slowStopMs) : 0;

@@ -19,6 +19,8 @@ export interface Slot {
   readonly command: Command | null;
   readonly outcome: Outcome | null;
   encoded: Uint8Array | null;
+  /** What was read back from it has been compared once. */
+  isRestored: boolean;
 }
 
 const blank: Slot = {
@@ -29,6 +31,7 @@ const blank: Slot = {
   command: null,
   outcome: null,
   encoded: null,
+  isRestored: false,
 };
 
 export class States {
@@ -44,7 +47,7 @@ export class States {
 
   begin(state: ControlState): Uint8Array {
     const encoded = encodeState(state);
-    this.#slots[1] = { index: 1, term: 1, state, digest: 1, command: null, outcome: null, encoded };
+    this.#slots[1] = { index: 1, term: 1, state, digest: 1, command: null, outcome: null, encoded, isRestored: false };
     return encoded;
   }
 
@@ -67,12 +70,21 @@ export class States {
     const { index, term } = entry;
     const digest = mix(before.digest, entryDigest(entry));
     if (entry.type !== "data") {
-      return { index, term, state: before.state, digest, command: null, outcome: null, encoded: null };
+      return {
+        index,
+        term,
+        state: before.state,
+        digest,
+        command: null,
+        outcome: null,
+        encoded: null,
+        isRestored: false,
+      };
     }
     const command = decodeCommand(entry.data);
     const applied = applyCommand(before.state, command, { term, index });
     const state = this.#spoil(before.state, command, applied.state);
-    return { index, term, state, digest, command, outcome: applied.outcome, encoded: null };
+    return { index, term, state, digest, command, outcome: applied.outcome, encoded: null, isRestored: false };
   }
 
   #spoil(before: ControlState, command: Command, after: ControlState): ControlState {
@@ -98,7 +110,8 @@ export class States {
   restore(index: number, snapshot: Uint8Array): Slot {
     if (snapshot.length === 0) return blank;
     const slot = this.at(index);
-    if (slot.encoded !== snapshot) {
+    if (!slot.isRestored && slot.encoded !== snapshot) {
+      slot.isRestored = true;
       const again = encodeState(decodeState(snapshot));
       const expected = this.encode(slot);
       if (again.length !== expected.length || again.some((byte, at) => byte !== expected[at])) {
