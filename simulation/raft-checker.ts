@@ -21,6 +21,8 @@ import { mix } from "./random.js";
 import { Violation } from "./violation.js";
 
 /** What the checker remembers of one node. */
+type Held = Pick<Disk, "snapshot" | "entries">;
+
 interface Seen {
   role: Role;
   term: number;
@@ -53,7 +55,8 @@ export class RaftChecker implements DiskWatcher {
   readonly #commitPoints: Array<{ term: number; index: number }> = [];
   /** For each index, the log digest that belongs to (index, term): Log Matching says there is only one. */
   readonly #chainOf: Array<Map<number, number> | undefined> = [];
-  readonly #rolledBack = new Set<NodeId>();
+  /** What the disk of a node held before it was rolled back. */
+  readonly #forgotten = new Map<NodeId, Held>();
   maxCommitted = 0;
 
   constructor(disks: ReadonlyArray<Disk | undefined>, marks: Marks) {
@@ -78,7 +81,8 @@ export class RaftChecker implements DiskWatcher {
   /** Nothing that this node promised holds any more; it must not promise anything again. */
   rolledBack(node: NodeId): void {
     delete this.#seen[node];
-    this.#rolledBack.add(node);
+    const { snapshot, entries } = this.#disks[node] as Disk;
+    this.#forgotten.set(node, { snapshot, entries });
   }
 
   /** A process started from its disk. */
@@ -97,7 +101,7 @@ export class RaftChecker implements DiskWatcher {
         `node ${node} restarted with a log up to ${status.lastIndex}, it had ${lost}`,
       );
     }
-    const promised = this.#rolledBack.has(node) ? undefined : this.#votes.get(status.term * 1024 + node);
+    const promised = this.#forgotten.has(node) ? undefined : this.#votes.get(status.term * 1024 + node);
     if (promised !== undefined && promised !== status.vote) {
       throw new Violation(
         "vote-forgotten",
@@ -229,7 +233,9 @@ export class RaftChecker implements DiskWatcher {
     for (const voter of voters) {
       const disk = this.#disks[voter];
       if (disk === undefined) continue;
-      if (disk.snapshot.index > status.commit || disk.termAt(status.commit) === status.term) durable++;
+      // A node that never acknowledges again equals one that has crashed: what it had acknowledged is counted on rightly.
+      const forgotten = this.#forgotten.get(voter);
+      if (holds(disk, status) || (forgotten !== undefined && holds(forgotten, status))) durable++;
     }
     if (2 * durable <= voters.length) {
       fail(
@@ -465,6 +471,11 @@ function adjacent(before: Configuration, after: Configuration): boolean {
 
 function sameIds(a: readonly NodeId[], b: readonly NodeId[]): boolean {
   return a.length === b.length && a.every((id, i) => id === b[i]);
+}
+
+function holds({ snapshot, entries }: Held, { commit, term }: Glimpse): boolean {
+  if (snapshot.index >= commit) return snapshot.index > commit || snapshot.term === term;
+  return entries[commit - snapshot.index - 1]?.term === term;
 }
 
 function fail(code: string, node: NodeId, what: string): never {
