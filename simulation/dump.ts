@@ -22,12 +22,21 @@ export function dump(world: World): string[] {
     if (node === undefined) return "(no such node)";
     const { disk } = node;
     const durable = `durable hardState ${JSON.stringify(disk.hardState)} snapshot ${disk.snapshot.index} last ${disk.lastIndex}`;
-    const live = node.core === null ? "down" : JSON.stringify(node.status);
+    const live = node.core === null ? "down" : statusLine(node);
     return (
       `node ${node.id} rate ${node.clockRate.toFixed(5)} now ${node.clock(world.nowMs).toFixed(3)} ${live}\n` +
       `  ${durable}\n  ${world.layer.dump(node)}`
     );
   });
+}
+
+/** A core that has just failed an assertion may fail another one when it is asked. */
+function statusLine(node: SimulatedNode): string {
+  try {
+    return JSON.stringify(node.status);
+  } catch (error) {
+    return `no status: ${String(error)}`;
+  }
 }
 
 /** An exception out of the product is a broken invariant like any other. */

@@ -8,6 +8,7 @@ import { persistence } from "./persistence.js";
 import { reads } from "./reads.js";
 import { replication } from "./replication.js";
 import { snapshots } from "./snapshots.js";
+import { storage } from "./storage.js";
 
 export type { Mutant } from "./mutant.js";
 
@@ -17,6 +18,7 @@ export const mutants: readonly Mutant[] = [
   ...elections,
   ...membership,
   ...snapshots,
+  ...storage,
   ...reads,
   ...lease,
   ...failover,

@@ -36,13 +36,15 @@ export const lease: readonly Mutant[] = [
     `const holdUntilMs = electedAtMs + Math.max(0, waitOutMs - electionElapsedMs);`,
     `const holdUntilMs = electedAtMs + 0 * electionElapsedMs;`,
   ),
-  control(
+  raft(
     "lease-on-older-round",
     "protocol 4.2",
-    "A round that was under way when a renewal came in confirms it.",
-    "lease",
-    `if (sequence > round.sequence) continue;`,
-    `;`,
+    "Whoever has answered within an election timeout counts as having confirmed the newest round.",
+    "read-index",
+    `return id === s.id ? s.readSequence : s.peerById.get(id)?.ackedRound;`,
+    `const peer = s.peerById.get(id);
+     const heard = peer !== undefined && s.now - peer.contactMs < s.options.electionTimeoutMs;
+     return id === s.id || heard ? s.readSequence : peer?.ackedRound;`,
   ),
   control(
     "lease-accepted-not-counted",
