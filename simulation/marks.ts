@@ -26,6 +26,7 @@ export class Marks {
   snapshotDamageRefused = 0;
   diskRolledBack = 0;
   rolledBackStopped = 0;
+  rolledBackUnproven = 0;
   memberReplaced = 0;
   unsyncedLost = 0;
   restart = 0;

@@ -1,5 +1,5 @@
 /** One machine of the simulated cluster: what dies with the process, what survives it, and its clock. */
-import type { NodeId, RaftNode, Ready, Status } from "../src/raft/types.js";
+import type { NodeId, PersistentState, RaftNode, Ready, Status } from "../src/raft/types.js";
 import type { Disk } from "./disk.js";
 import { Glimpse } from "./glimpse.js";
 import type { Machine } from "./layer.js";
@@ -16,6 +16,7 @@ export interface PendingRead {
 export interface Rollback {
   /** The leader that had counted on what the disk forgot. */
   readonly leaderTerm: number;
+  readonly forgotten: PersistentState;
 }
 
 export class SimulatedNode implements Machine {
