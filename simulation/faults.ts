@@ -3,6 +3,7 @@
  * the zoo changes that code (simulation/zoo/).
  */
 import type { ClusterFaults } from "./cluster/faults.js";
+import type { ClusterKnobs } from "./cluster/knobs.js";
 import { type LeaseFaults, soundLease } from "./lease-agent.js";
 
 export interface DiskFaults {
@@ -17,6 +18,8 @@ export interface Faults {
   readonly disk: DiskFaults;
   /** For the cluster layer; absent: sound. */
   readonly cluster?: ClusterFaults;
+  /** Knobs of the cluster layer that are not drawn but given: a schedule about one thing. */
+  readonly clusterKnobs?: Partial<ClusterKnobs>;
 }
 
 export const soundDisk: DiskFaults = { ignoreSyncError: false, keepLostIdentity: false };

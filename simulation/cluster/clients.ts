@@ -2,6 +2,7 @@
 import { applyCommand, emptyControlState } from "../../src/control/state.js";
 import type { CommandBody, ControlState, Member } from "../../src/control/types.js";
 import type { NodeId } from "../../src/raft/types.js";
+import type { Machine } from "../layer.js";
 import type { NodeAgent } from "./agent.js";
 import type { Cluster } from "./cluster.js";
 import type { Server } from "./server.js";
@@ -14,6 +15,7 @@ type ActorName =
   | "membership"
   | "tag"
   | "primary fault"
+  | "contested failover"
   | "postmaster crash"
   | "host crash"
   | "total restart"
@@ -79,6 +81,7 @@ export class Clients {
       ["membership", knobs.membershipEveryMs],
       ["tag", knobs.tagEveryMs],
       ["primary fault", knobs.primaryFaultEveryMs],
+      ["contested failover", knobs.contestedEveryMs],
       ["postmaster crash", knobs.postmasterCrashEveryMs],
       ["host crash", knobs.hostCrashEveryMs],
       ["total restart", knobs.totalRestartEveryMs],
@@ -131,6 +134,9 @@ export class Clients {
       case "primary fault":
         this.#hitPrimary();
         return;
+      case "contested failover":
+        this.#contest();
+        return;
       case "postmaster crash":
         marks.postmasterCrash++;
         this.#someServer()?.killPostmaster();
@@ -181,6 +187,53 @@ export class Clients {
       (server): server is Server => server !== undefined && (server.phase === "primary" || server.orphans),
     );
     return open.length === 0 ? null : this.#cluster.random.pick(open);
+  }
+
+  /** An operator replaces a primary whose agent has just died, and the leader dies over it. */
+  #contest(): void {
+    const { random, host } = this.#cluster;
+    const { leaseMs } = host.knobs;
+    const server = this.#primary();
+    const machine = server === null ? undefined : host.nodes[server.id];
+    if (machine?.running !== true) return;
+    this.#cluster.marks.contested++;
+    if (random.chance(0.5)) host.crash(machine, "agent");
+    else host.pause(machine, random.between(0.5, 2) * leaseMs);
+    this.#replace(machine, 12);
+  }
+
+  /** Asks until some other node leads. */
+  #replace(primary: Machine, attempts: number): void {
+    const { random, host, agents } = this.#cluster;
+    const { leaseMs } = host.knobs;
+    const run = (): void => {
+      const leader = agents.find(
+        (one) => one?.machine.leads === true && one.machine !== primary && one.machine.pausedUntilMs <= host.nowMs,
+      );
+      const current = leader?.state.current ?? null;
+      if (leader === undefined || current === null) {
+        if (attempts > 0 && !host.healed) this.#replace(primary, attempts - 1);
+        return;
+      }
+      const text = "An operator asked for a failover.";
+      const more = { reason: "operator", target: null, waitLsn: null, allowDataLoss: false } as const;
+      leader.submit({ type: "begin", from: current, ...more, text });
+      this.#killLeaderOncePromoted(primary, 20);
+    };
+    host.schedule(random.between(0.02, 0.1) * leaseMs, 0, { name: "failover by an operator", run });
+  }
+
+  #killLeaderOncePromoted(primary: Machine, attempts: number): void {
+    const cluster = this.#cluster;
+    const { host } = cluster;
+    const run = (): void => {
+      if (host.healed || attempts === 0) return;
+      const leader = host.nodes.find((node) => node?.leads === true && node !== primary);
+      if (cluster.truth.phase.kind === "promoted" && leader !== undefined) host.crash(leader, "agent");
+      else this.#killLeaderOncePromoted(primary, attempts - 1);
+    };
+    const afterMs = cluster.random.between(0, 0.04) * host.knobs.leaseMs;
+    host.schedule(afterMs, 0, { name: "the leader dies", run });
   }
 
   #hitPrimary(): void {

@@ -43,7 +43,8 @@ export class Cluster {
 
   constructor(readonly host: Host) {
     this.random = host.stream(1);
-    this.knobs = drawClusterKnobs(host.stream(0), host.knobs.initialVoters, host.knobs.leaseMs);
+    const { initialVoters, leaseMs } = host.knobs;
+    this.knobs = { ...drawClusterKnobs(host.stream(0), initialVoters, leaseMs), ...host.faults.clusterKnobs };
     this.faults = host.faults.cluster ?? soundCluster;
     // They count in the world's marks, so that they are summed up over schedules with the others.
     this.marks = Object.assign(host.marks, clusterMarks()) as unknown as Cluster["marks"];

@@ -29,7 +29,7 @@ const steps = [
   "renounce is durable",
 ] as const;
 
-export type ClusterKnobs = ReturnType<typeof drawClusterKnobs>;
+export type ClusterKnobs = Readonly<ReturnType<typeof drawClusterKnobs>>;
 
 export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number) {
   const d = (low: number, high: number): number => leaseMs * random.between(low, high);
@@ -68,13 +68,14 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     fatalStepChance: random.pick([0.1, 0.4]),
     /** The faults of a machine that hit the present primary. */
     primaryFaultEveryMs: sometimes(0.5, () => d(1, 6), never),
+    contestedEveryMs: sometimes(0.3, () => d(2, 6), never),
     postmasterCrashEveryMs: sometimes(0.5, () => d(2, 10), never),
     hostCrashEveryMs: sometimes(0.4, () => d(2, 10), never),
     totalRestartEveryMs: sometimes(0.12, () => d(4, 15), never),
     hangEveryMs: sometimes(0.2, () => d(3, 12), never),
     hangMeanMs: d(0.5, 3),
     /** Longer than a failover, or shorter: then the last primary is often back in time to be chosen again. */
-    serverRestartMeanMs: random.chance(0.5) ? d(0.05, 0.5) : d(2, 8),
+    serverRestartMeanMs: random.chance(0.5) ? d(0.05, 0.5) : d(1, 4),
     maintenanceEveryMs: sometimes(0.2, () => d(2, 10), never),
     recoveryMeanMs: random.pick([5, leaseMs / 10, leaseMs]),
     orphansLinger: random.chance(0.3) ? 0.3 : 0,

@@ -131,7 +131,11 @@ export class ClusterLayer implements Layer {
     const { cluster } = this;
     cluster.uniteData();
     cluster.maximumLag = -1;
-    for (const server of cluster.servers) if (server !== undefined) server.hungUntilMs = 0;
+    for (const server of cluster.servers) {
+      if (server === undefined) continue;
+      server.hungUntilMs = 0;
+      server.start();
+    }
   }
 
   serve(leader: Machine): void {

@@ -48,6 +48,7 @@ const events = [
   "postmasterCrashInStep",
   "totalRestart",
   "maintenance",
+  "contested",
   "serverHung",
   "stopHung",
   "unflushedLost",
