@@ -49,7 +49,7 @@ function parseKept(text: string): Kept {
   const kept = new Map<FaultKind, Set<number>>();
   if (text === "nothing") return kept;
   for (const item of text.split(",")) {
-    const match = /^([A-Za-z]+):(\d{1,6})(?:-(\d{1,6}))?$/.exec(item);
+    const match = /^([A-Za-z-]+):(\d{1,6})(?:-(\d{1,6}))?$/.exec(item);
     if (match === null) throw new EditError(`"${item}" is not like crash:3 or loss:2-9`);
     const [, kind = "", first, last = first] = match;
     const numbers = kept.get(kind) ?? new Set();

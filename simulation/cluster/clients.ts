@@ -99,7 +99,7 @@ export class Clients {
       run: () => {
         if (host.healed && !lasting.has(name)) return;
         this.#schedule(name, everyMs);
-        this.#act(name);
+        if (host.injects(name.replaceAll(" ", "-"))) this.#act(name);
       },
     });
   }

@@ -34,8 +34,11 @@ describe("ddmin", () => {
 
 describe("a changed schedule on the command line", () => {
   test("comes back as it was", () => {
-    const edit = parseEdit("crash:1,crash:3-5,loss:7", "lossChance=0.5,ordered=true,partition=none");
-    assert.equal(formatEdit(edit), "--keep crash:1,crash:3-5,loss:7 --set lossChance=0.5,ordered=true,partition=none");
+    const edit = parseEdit("crash:1,crash:3-5,host-crash:7", "lossChance=0.5,ordered=true,partition=none");
+    assert.equal(
+      formatEdit(edit),
+      "--keep crash:1,crash:3-5,host-crash:7 --set lossChance=0.5,ordered=true,partition=none",
+    );
     assert.equal(formatEdit(parseEdit("nothing", undefined)), "--keep nothing");
     assert.equal(formatEdit(parseEdit(undefined, undefined)), "");
   });
