@@ -123,7 +123,10 @@ function recordOf(name: string, outcomes: readonly Outcome[]): Record | null {
   kills.sort((a, b) => a.schedules - b.schedules);
   const counts = new Map<string, number>();
   for (const { code } of kills) counts.set(code, (counts.get(code) ?? 0) + 1);
-  const killedBy = [...counts].sort((a, b) => b[1] - a[1]).map(([code]) => code);
+  const killedBy = [...counts]
+    .sort((a, b) => b[1] - a[1])
+    .map(([code]) => code)
+    .join(", ");
   const middle = kills[(kills.length - 1) >> 1];
   const [first, last] = [kills[0], kills.at(-1)];
   if (first === undefined || middle === undefined || last === undefined) return null;
@@ -135,7 +138,7 @@ function print({ name, rule }: Mutant, record: Record | null, seconds: number): 
   const fate =
     record === null
       ? "SURVIVED"
-      : `median ${String(record.median).padStart(5)} max ${String(record.max).padStart(5)} by ${record.killedBy.join(", ")}`;
+      : `median ${String(record.median).padStart(5)} max ${String(record.max).padStart(5)} by ${record.killedBy}`;
   console.log(`${name.padEnd(34)} ${rule.padEnd(13)} ${seconds.toFixed(1).padStart(7)} s  ${fate}`);
 }
 

@@ -9,7 +9,7 @@ export interface Record {
   readonly seed: number;
   readonly nodes: number;
   /** The invariants that it broke, the most frequent one first. */
-  readonly killedBy: readonly string[];
+  readonly killedBy: string;
   /** Schedules until it was killed, over all hunts. */
   readonly median: number;
   readonly max: number;
@@ -29,20 +29,19 @@ export function readRecords(): Map<string, Record> {
 /** In the order of the zoo; records of mutants that are no more are dropped. */
 export function writeRecords(records: ReadonlyMap<string, Record>, mutants: readonly Mutant[]): void {
   const kept = mutants.flatMap(({ name }) => records.get(name) ?? []);
-  writeFileSync(path, `[\n${kept.map((record) => `  ${JSON.stringify(record)}`).join(",\n")}\n]\n`);
+  writeFileSync(path, `${JSON.stringify(kept, null, 2)}\n`);
 }
 
 /** The table of docs/simulator.md. */
 export function docsTable(records: ReadonlyMap<string, Record>, mutants: readonly Mutant[]): string {
   const rows = mutants.map(({ name, rule, text }) => {
     const record = records.get(name);
-    const fate =
-      record === undefined ? "not hunted | | " : `${record.killedBy.join(", ")} | ${record.median} | ${record.max}`;
-    return `| \`${name}\` | ${rule} | ${text} | ${fate} |`;
+    if (record === undefined) return `| \`${name}\` | ${rule} | ${text} | not yet | | | |`;
+    const { killedBy, median, max, hunts } = record;
+    return `| \`${name}\` | ${rule} | ${text} | ${killedBy} | ${median} | ${max} | ${hunts} |`;
   });
-  return ["| mutant | rule | what is wrong | killed by | median | max |", "|---|---|---|---|---|---|", ...rows].join(
-    "\n",
-  );
+  const head = "| mutant | rule | what is wrong | killed by | median | max | hunts |";
+  return [head, "|---|---|---|---|---|---|---|", ...rows].join("\n");
 }
 
 /** The documentation with the table put in between its markers. */
