@@ -77,6 +77,8 @@ export class NodeAgent {
   followed: Token | null = null;
   probeOkMs: number;
   stopAskedAtMs = 0;
+  /** For the mutant that sets its list late. */
+  openSinceMs: number | null = null;
   lastAction: NodeAction["type"] = "none";
   report: { readonly token: Token; readonly report: Report } | null = null;
   #submissions: Submission[] = [];

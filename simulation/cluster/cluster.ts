@@ -251,7 +251,9 @@ export class Cluster {
     if (faults.listAfterOpening && action.type === "none" && state.phase.kind === "steady") {
       const list = agent.sync.list;
       const server = this.servers[agent.id];
-      if (list !== null && server?.phase === "primary" && server.listGeneration === 1 && list.acks > 0) {
+      agent.openSinceMs ??= this.host.nowMs;
+      const isLate = this.host.nowMs - agent.openSinceMs > state.leaseMs;
+      if (isLate && list !== null && server?.phase === "primary" && server.listGeneration === 1 && list.acks > 0) {
         setList(this, server, list);
       }
     }

@@ -38,7 +38,7 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
   const witnesses = nodes <= 2 ? 0 : nodes === 3 ? Number(random.chance(0.25)) : sometimes(0.3, () => 2, 0);
   return {
     witnesses: Math.min(witnesses, Math.max(nodes - 2, 0)),
-    faultsMs: random.chance(0.15) ? d(15, 40) : d(5, 15),
+    faultsMs: random.chance(0.25) ? d(20, 40) : d(7, 20),
     quorum: random.chance(0.6),
     changesMode: random.chance(0.2),
     /** Bytes that a candidate may be behind; -1: no limit. */
@@ -54,6 +54,8 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
 
     flushMeanMs: random.pick([0.2, 2, leaseMs / 30]),
     shipMeanMs: random.pick([0.5, 3, leaseMs / 20, leaseMs / 3]),
+    /** Records in one message, at most. */
+    shipRecords: random.pick([1000, 1000, 3, 1]),
     standbyFlushMeanMs: random.pick([0, 1, leaseMs / 20]),
     replayMeanMs: random.pick([0, 0, 5, leaseMs / 4, leaseMs * 2]),
     reconnectMs: random.pick([100, leaseMs / 10, leaseMs / 3]),
@@ -67,7 +69,7 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     fatalStep: random.chance(0.5) ? random.pick(steps) : "",
     fatalStepChance: random.pick([0.1, 0.4]),
     /** The faults of a machine that hit the present primary. */
-    primaryFaultEveryMs: sometimes(0.5, () => d(1, 6), never),
+    primaryFaultEveryMs: sometimes(0.5, () => d(1, 5), never),
     contestedEveryMs: sometimes(0.3, () => d(2, 6), never),
     postmasterCrashEveryMs: sometimes(0.5, () => d(2, 10), never),
     hostCrashEveryMs: sometimes(0.4, () => d(2, 10), never),

@@ -7,6 +7,7 @@ import type { Server } from "./server.js";
 
 /** Records that may be under way while clients go on writing. */
 const slack = 20;
+const foreverMs = 150_000;
 
 /** Null when all is well; otherwise the first thing that is missing. */
 export function whatIsMissing(cluster: Cluster): string | null {
@@ -32,6 +33,8 @@ export function whatIsMissing(cluster: Cluster): string | null {
 function standbyProblem(cluster: Cluster, primary: Server, id: NodeId): string | null {
   const server = cluster.servers[id];
   if (server === undefined) return `node ${id} has no machine`;
+  // A promotion that hangs for longer than anybody waits is a server that only a person can mend.
+  if (server.phase === "promoting" && cluster.knobs.promoteHangMs > foreverMs) return null;
   if (server.rejoin !== null) return `node ${id} is still in its rejoin (${server.rejoin.phase})`;
   if (server.upstream?.upstream !== primary) {
     const action = cluster.agents[id]?.lastAction ?? "no agent";

@@ -64,7 +64,8 @@ export function ship(cluster: Cluster, upstream: Server): void {
       endSession(cluster, session);
       continue;
     }
-    const { branch, flushed } = upstream;
+    const { branch } = upstream;
+    const flushed = Math.min(upstream.flushed, session.sent + cluster.knobs.shipRecords);
     session.inFlight = true;
     session.sent = flushed;
     cluster.later(standby.id, cluster.delay(cluster.knobs.shipMeanMs), "WAL", () => {
