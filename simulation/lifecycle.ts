@@ -7,6 +7,7 @@ import type { Scope } from "./layer.js";
 import { pump } from "./node-loop.js";
 import { Random } from "./random.js";
 import { readDisk } from "./replacement.js";
+import { calmElectionTimeouts } from "./rollback.js";
 import { SimulatedNode } from "./simulated-node.js";
 import type { World } from "./world.js";
 
@@ -50,7 +51,8 @@ export function start(world: World, node: SimulatedNode): void {
     if (!readDisk(world, node)) return;
     world.marks.restart++;
   }
-  const restartGrace = node.rolledBack === null ? knobs.restartGrace : 1;
+  // What is tried is the proof by heartbeats, not whether one of them comes through in the agent's shorter grace.
+  const restartGrace = node.rolledBack === null ? knobs.restartGrace : calmElectionTimeouts;
   const initial = node.disk.read();
   const core = createRaftNode({
     id: node.id,

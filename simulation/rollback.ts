@@ -12,7 +12,8 @@ import type { SimulatedNode } from "./simulated-node.js";
 import { Violation } from "./violation.js";
 import type { World } from "./world.js";
 
-const calmElectionTimeouts = 3;
+/** A rolled-back node gives no vote for so long (`restartGraceMs`), and no other fault begins. */
+export const calmElectionTimeouts = 3;
 
 /** Whether the disk that is about to be read is an older one. */
 export function rolledBack(world: World, node: SimulatedNode): boolean {
@@ -60,11 +61,29 @@ function end(world: World, node: SimulatedNode): void {
   tellPeers(world, node.id);
 }
 
+/**
+ * The leader that knows better is gone, or the node acts before it was told (its vote waits for the disk, so that nothing
+ * of it has left yet): from here on the rule promises nothing, and nothing more is tried.
+ */
+export function endIfUnproven(world: World, node: SimulatedNode): boolean {
+  if (node.rolledBack === null) return false;
+  const { leaderTerm } = node.rolledBack;
+  const { role, term, vote } = node.seen;
+  const { hardState } = node.disk;
+  const votes = term === hardState.term && vote !== hardState.vote;
+  const waits = role === "follower" && term <= leaderTerm && !votes;
+  if (waits && world.leader()?.term === leaderTerm) return false;
+  world.marks.rolledBackUnproven++;
+  end(world, node);
+  return true;
+}
+
 export function checkRollback(world: World, node: SimulatedNode): void {
   if (node.halted || node.rolledBack === null) return;
-  // Its leader went after all: nobody who remembers may be left. Or what was on its way has filled the gap before anybody
-  // could tell, and with the log complete there is nothing to tell; a forgotten vote alone is not covered.
-  if (world.leader()?.term !== node.rolledBack.leaderTerm || holdsAgain(node.disk, node.rolledBack.forgotten)) {
+  if (endIfUnproven(world, node)) return;
+  // Paused all the time, or what was on its way has filled the gap before anybody could tell, and with the log complete there is nothing to tell;
+  // a forgotten vote alone is not covered.
+  if (node.pausedUntilMs > world.nowMs || holdsAgain(node.disk, node.rolledBack.forgotten)) {
     world.marks.rolledBackUnproven++;
     end(world, node);
     return;

@@ -25,7 +25,7 @@ import { pump, readKey, synced, written } from "./node-loop.js";
 import { type Action, actionsOf, perform } from "./operations.js";
 import { RaftChecker } from "./raft-checker.js";
 import { mix, Random } from "./random.js";
-import { checkRollback, stopRolledBack } from "./rollback.js";
+import { checkRollback, endIfUnproven, stopRolledBack } from "./rollback.js";
 import type { SimulatedNode } from "./simulated-node.js";
 import { createLayer, type Stack } from "./stacks.js";
 import type { Trace } from "./trace.js";
@@ -211,6 +211,7 @@ export class World implements Host {
       this.queue.push(node.pausedUntilMs, kind, node.id, life, payload);
       return;
     }
+    if (endIfUnproven(this, node)) return;
     switch (kind) {
       case EventKind.tick:
         core.tick(node.now(this.nowMs));
