@@ -10,11 +10,12 @@ import { type Failing, failureReport, shrinkReport } from "./report.js";
 import { parseEdit } from "./shrink-edit.js";
 import { breed } from "./zoo/hunt.js";
 import type { Order, Outcome } from "./zoo/hunter.js";
-import { type Mutant, mutants } from "./zoo/index.js";
+import { type Mutant, mutants, unkilled } from "./zoo/index.js";
 import { type Record, readRecords, writeDocs, writeRecords } from "./zoo/records.js";
 
 const usage = `usage: npm run zoo -- [options]
-  --only NAME     hunt this mutant only; may be repeated, and a name may end with *
+  --only NAME     hunt this mutant only; may be repeated, and a name may end with *; without it, all but those that
+                  nothing has killed yet
   --hunts N       independent hunts of each mutant (default 5)
   --limit N       schedules of a hunt after which the mutant has survived (default 50000)
   --seed S        first seed of the first hunt (default 1); hunt i begins at S + 1000000 i
@@ -56,7 +57,7 @@ function fromCommandLine() {
   }
   return {
     ...values,
-    hunted: chosen(values.only ?? ["*"]),
+    hunted: values.only === undefined ? mutants.filter(({ name }) => !unkilled.has(name)) : chosen(values.only),
     hunts: whole("--hunts", values.hunts, 0, 1000),
     limit: whole("--limit", values.limit, 1, 1_000_000),
     seed: values.seed === undefined ? undefined : whole("--seed", values.seed, 0, 4294967295),
@@ -204,6 +205,7 @@ async function main(): Promise<void> {
     survivors,
     hunts: options.hunts,
     limit: options.limit,
+    notKilledYet: [...unkilled],
     seconds: Math.round((performance.now() - startedMs) / 1000),
     cpuSeconds: Math.round((user + system) / 1e6),
     table: options.hunted.flatMap(({ name }) => rows.get(name) ?? []),

@@ -23,3 +23,31 @@ export const mutants: readonly Mutant[] = [
   ...lease,
   ...failover,
 ];
+
+/**
+ * Not killed so far: bugs for which the simulator still lacks a fault, an invariant or the patience. They are hunted only
+ * when they are named; one that is killed leaves this list.
+ */
+export const unkilled: ReadonlySet<string> = new Set([
+  "commit-beyond-match",
+  "joint-elects-by-new-half",
+  "grant-to-promoted",
+  "no-hold-in-quorum-mode",
+  "pledge-volatile",
+  "follows-past-pledge",
+  "lsn-only",
+  "repointed-counts",
+  "one-fewer-position",
+  "list-before-commit",
+  "no-proof-in-set-change",
+  "opens-before-marker",
+  "opens-before-proof",
+  "list-after-opening",
+  "rejoining-counts",
+  "target-kept",
+  "nofailover-skipped",
+  "no-open-timeout",
+  "marker-unreadable",
+  "promote-twice",
+  "releases-live-word",
+]);

@@ -36,7 +36,7 @@ export function writeRecords(records: ReadonlyMap<string, Record>, mutants: read
 export function docsTable(records: ReadonlyMap<string, Record>, mutants: readonly Mutant[]): string {
   const rows = mutants.map(({ name, rule, text }) => {
     const record = records.get(name);
-    if (record === undefined) return `| \`${name}\` | ${rule} | ${text} | not yet | | | |`;
+    if (record === undefined) return `| \`${name}\` | ${rule} | ${text} | *not yet* | | | |`;
     const { killedBy, median, max, hunts } = record;
     return `| \`${name}\` | ${rule} | ${text} | ${killedBy} | ${median} | ${max} | ${hunts} |`;
   });
