@@ -267,7 +267,8 @@ export class Server {
     const timeline = this.newestTimeline + 1;
     this.newestTimeline = timeline;
     this.flushed = this.written;
-    this.branch = new BranchOf(this.branch, this.written, timeline, this.id);
+    // What was streamed may not have reached the newest branch of the upstream yet.
+    this.branch = new BranchOf(branchAt(this.branch, this.written), this.written, timeline, this.id);
     this.visible = this.written;
     this.phase = "primary";
     this.conninfo = 0;
