@@ -1,4 +1,5 @@
 /** Streaming between modelled servers: sessions, shipping, acknowledgements, and who waits for whom. */
+import { memberById } from "../../src/control/membership.js";
 import type { SyncList } from "../../src/control/types.js";
 import type { NodeId } from "../../src/raft/types.js";
 import { Violation } from "../violation.js";
@@ -25,6 +26,8 @@ export function connect(cluster: Cluster, standby: Server): boolean {
   const upstream = cluster.servers[standby.conninfo];
   if (upstream === undefined || upstream === standby || !upstream.reachable) return false;
   if (!cluster.dataLinked(upstream.id, standby.id) || !cluster.dataLinked(standby.id, upstream.id)) return false;
+  // Who was removed has no slot any more; nobody looks after its WAL.
+  if (memberById(cluster.truth, standby.id) === undefined) return false;
   // History files come over before the start is refused.
   const timeline = branchAt(standby.branch, standby.written).timeline;
   const accepted = acceptsStart(upstream.branch, upstream.flushed, timeline, standby.written);
