@@ -1,5 +1,7 @@
 /** Which layer runs on top of Raft in a schedule. */
 import { ClusterLayer } from "./cluster/layer.js";
+import { calmedForProfile } from "./cluster/profiles.js";
+import type { Knobs } from "./knobs.js";
 import type { Host, Layer } from "./layer.js";
 import { LeaseLayer } from "./lease-layer.js";
 import { Random } from "./random.js";
@@ -15,12 +17,14 @@ export type Stack = (typeof stacks)[number];
 const wholeShare = 0.4;
 
 export function createLayer(stack: Stack, host: Host): Layer {
-  switch (stack) {
-    case "raft":
-      return new LeaseLayer(host);
-    case "whole":
-      return new ClusterLayer(host);
-    case "mixed":
-      return createLayer(new Random(host.seed, 8).chance(wholeShare) ? "whole" : "raft", host);
-  }
+  return isWhole(stack, host.seed) ? new ClusterLayer(host) : new LeaseLayer(host);
+}
+
+/** Knobs of the world that what runs on top of it wants otherwise in this schedule. */
+export function worldKnobsOf(stack: Stack, seed: number, drawn: Knobs): Partial<Knobs> {
+  return isWhole(stack, seed) ? calmedForProfile(seed, drawn) : {};
+}
+
+function isWhole(stack: Stack, seed: number): boolean {
+  return stack === "mixed" ? new Random(seed, 8).chance(wholeShare) : stack === "whole";
 }

@@ -27,7 +27,7 @@ import { RaftChecker } from "./raft-checker.js";
 import { mix, Random } from "./random.js";
 import { checkRollback, endIfUnproven, stopRolledBack } from "./rollback.js";
 import type { SimulatedNode } from "./simulated-node.js";
-import { createLayer, type Stack } from "./stacks.js";
+import { createLayer, type Stack, worldKnobsOf } from "./stacks.js";
 import type { Trace } from "./trace.js";
 import { Violation } from "./violation.js";
 
@@ -110,7 +110,8 @@ export class World implements Host {
     this.faults = faults ?? sound;
     this.#trace = trace ?? null;
     this.injector = injector ?? new Injector();
-    this.knobs = set === undefined ? drawKnobs(seed, nodes) : { ...drawKnobs(seed, nodes), ...set };
+    const drawn = drawKnobs(seed, nodes);
+    this.knobs = { ...drawn, ...worldKnobsOf(stack ?? "raft", seed, drawn), ...set };
     this.maxNodes = nodes + spareNodes;
     this.diskRandom = new Random(seed, 2);
     this.clockRandom = new Random(seed, 3);

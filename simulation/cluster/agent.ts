@@ -203,7 +203,7 @@ export class NodeAgent {
       inRecovery,
       timeline: server.timeline,
       replayLsn: toLsn(server.replayed),
-      markerToken: server.markerToken,
+      markerToken: inRecovery && this.cluster.faults.markerUnreadable ? null : server.markerToken,
       hasConninfo: inRecovery && server.conninfo !== 0,
       streaming: upstream !== null,
       replayDone: server.replayDone,

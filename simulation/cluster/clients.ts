@@ -99,6 +99,7 @@ export class Clients {
       run: () => {
         if (host.healed && !lasting.has(name)) return;
         this.#schedule(name, everyMs);
+        if (!lasting.has(name) && !this.#cluster.isWarm) return;
         if (host.injects(name.replaceAll(" ", "-"))) this.#act(name);
       },
     });
@@ -241,7 +242,9 @@ export class Clients {
     const server = this.#primary();
     if (server === null) return;
     const machine = host.nodes[server.id];
-    switch (random.integer(0, 3)) {
+    const { machineFaultShare } = this.#cluster.knobs;
+    const isMachine = machineFaultShare > 0 && random.chance(machineFaultShare);
+    switch (isMachine ? 0 : random.integer(0, 3)) {
       case 0:
         this.#cluster.crashHost(server.id);
         return;
@@ -307,7 +310,9 @@ export class Clients {
     if (data.length === 0) return;
     const member = random.pick(data);
     const { nofailover, nosync } = member.tags;
-    const changed = random.chance(0.25) ? { nofailover: !nofailover } : { nosync: !nosync };
+    const changed = random.chance(this.#cluster.knobs.nofailoverShare)
+      ? { nofailover: !nofailover }
+      : { nosync: !nosync };
     agent.submit({ type: "updateMember", member: { ...member, tags: { ...member.tags, ...changed } } });
   }
 

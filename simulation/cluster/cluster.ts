@@ -4,12 +4,13 @@ import { promotionOf } from "../../src/control/membership.js";
 import type { ControlState } from "../../src/control/types.js";
 import type { NodeId } from "../../src/raft/types.js";
 import type { Host, Machine } from "../layer.js";
-import type { Random } from "../random.js";
+import { Random } from "../random.js";
 import { NodeAgent, type NodeFile } from "./agent.js";
 import { Checker } from "./checker.js";
 import { type ClusterFaults, soundCluster } from "./faults.js";
 import { type ClusterKnobs, drawClusterKnobs } from "./knobs.js";
 import { type ClusterMark, clusterMarks } from "./marks.js";
+import { drawProfile, foreverMs, profileStream } from "./profiles.js";
 import { connect, endSession, rejoinSource, releaseWaiters, type Session, setList, ship } from "./replication.js";
 import { type Rejoin, Server } from "./server.js";
 import { type Slot, States } from "./states.js";
@@ -39,12 +40,17 @@ export class Cluster {
   /** The Raft term in which the newest promote was committed. */
   promotedIn = 0;
   maximumLag: number;
+  #isWarm: boolean;
   #dataCut: boolean[] = [];
 
   constructor(readonly host: Host) {
     this.random = host.stream(1);
     const { initialVoters, leaseMs } = host.knobs;
-    this.knobs = { ...drawClusterKnobs(host.stream(0), initialVoters, leaseMs), ...host.faults.clusterKnobs };
+    this.knobs = {
+      ...drawClusterKnobs(host.stream(0), initialVoters, leaseMs),
+      ...drawProfile(new Random(host.seed, profileStream), leaseMs),
+      ...host.faults.clusterKnobs,
+    };
     this.faults = host.faults.cluster ?? soundCluster;
     // They count in the world's marks, so that they are summed up over schedules with the others.
     this.marks = Object.assign(host.marks, clusterMarks()) as unknown as Cluster["marks"];
@@ -52,6 +58,12 @@ export class Cluster {
     this.states = new States(this.faults, (slot, before) => this.#committed(slot, before));
     this.newest = this.states.at(0);
     this.maximumLag = this.knobs.maximumLag;
+    this.#isWarm = this.knobs.warmUpMs === 0;
+  }
+
+  /** The layer's faults begin: the promise is in force on more than the first primary, or does not come. */
+  get isWarm(): boolean {
+    return this.#isWarm || this.host.nowMs > this.knobs.warmUpMs;
   }
 
   get truth(): ControlState {
@@ -70,7 +82,7 @@ export class Cluster {
   }
 
   chance(probability: number): boolean {
-    return !this.host.healed && this.random.chance(probability);
+    return !this.host.healed && this.isWarm && this.random.chance(probability);
   }
 
   later(id: NodeId, afterMs: number, name: string, run: () => void): void {
@@ -134,6 +146,12 @@ export class Cluster {
     return true;
   }
 
+  /** Of servers that hang until a person comes there is at most one, or nobody could be demanded to go on. */
+  mayHang(): boolean {
+    if (this.knobs.promoteHangMs < foreverMs) return true;
+    return !this.servers.some((server) => server?.phase === "promoting");
+  }
+
   // ---- the data network
 
   dataLinked(from: NodeId, to: NodeId): boolean {
@@ -191,9 +209,12 @@ export class Cluster {
     switch (command.type) {
       case "begin":
         marks[beginMarks[command.reason]]++;
+        if (before.phase.kind === "promoted" || before.phase.kind === "granted") marks.lostBeforeOpening++;
+        if (before.durability.target !== null) marks.setChangeInterrupted++;
         return;
       case "promote": {
         this.promotedIn = slot.term;
+        if (state.durability.inForce !== null) marks.promotedUnderPromise++;
         if (before.durability.target !== null && state.durability.target === null) marks.promotedOutsideTarget++;
         const replaced = before.phase.kind === "recruit" ? promotionOf(before, before.phase.from) : undefined;
         if (replaced?.forkLsn === null) marks.forkOfNeverMarked++;
@@ -208,6 +229,7 @@ export class Cluster {
         return;
       case "settleSetChange":
         marks.setChanged++;
+        if (state.durability.acks > 0) this.#isWarm = true;
         return;
       case "addMember":
         marks.memberAdded++;
@@ -248,16 +270,21 @@ export class Cluster {
         return { type: "follow", token: action.token, primary: action.primary, text: "" };
       }
     }
-    if (faults.listAfterOpening && action.type === "none" && state.phase.kind === "steady") {
-      const list = agent.sync.list;
-      const server = this.servers[agent.id];
-      agent.openSinceMs ??= this.host.nowMs;
-      const isLate = this.host.nowMs - agent.openSinceMs > state.leaseMs;
-      if (isLate && list !== null && server?.phase === "primary" && server.listGeneration === 1 && list.acks > 0) {
-        setList(this, server, list);
-      }
-    }
+    if (faults.listAfterOpening) this.#setListLate(agent, state);
     return action;
+  }
+
+  /** A mutant: the list is in force one D after the opening. */
+  #setListLate(agent: NodeAgent, state: ControlState): void {
+    const { server } = agent;
+    const { list } = agent.sync;
+    if (server.phase !== "primary" || !server.word.open) {
+      agent.openSinceMs = null;
+      return;
+    }
+    agent.openSinceMs ??= this.host.nowMs;
+    if (this.host.nowMs - agent.openSinceMs <= state.leaseMs) return;
+    if (list !== null && list.acks > 0 && server.listGeneration === 1) setList(this, server, list);
   }
 }
 

@@ -259,7 +259,7 @@ export class Executor {
     const { phase } = agent.state;
     const from = phase.kind === "recruit" ? phase.from : null;
     const { faults } = cluster;
-    const isRejoining = server.rejoin !== null && !faults.rejoiningCounts;
+    const isRejoining = server.rejoin !== null;
     if (isRejoining) cluster.marks.reportedRejoining++;
     let marker = server.markerToken;
     if (faults.lsnOnly || faults.markerUnreadable) marker = null;

@@ -34,8 +34,6 @@ export interface ClusterFaults {
   readonly opensBeforeProof: boolean;
   /** The list of standbys is set after the opening. */
   readonly listAfterOpening: boolean;
-  /** A node whose rejoin is not complete reports its position like any other. */
-  readonly rejoiningCounts: boolean;
   /** The intact holder of the newest granted token is not sufficient alone. */
   readonly noHolderRule: boolean;
   /** A promotion outside the target of a set change leaves the change as it is. */
@@ -78,7 +76,6 @@ export const soundCluster: ClusterFaults = {
   opensBeforeMarker: false,
   opensBeforeProof: false,
   listAfterOpening: false,
-  rejoiningCounts: false,
   noHolderRule: false,
   targetKept: false,
   nofailoverSkipped: false,

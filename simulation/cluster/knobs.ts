@@ -37,8 +37,12 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     random.chance(chance) ? present() : absent;
   const witnesses = nodes <= 2 ? 0 : nodes === 3 ? Number(random.chance(0.25)) : sometimes(0.3, () => 2, 0);
   return {
+    /** Of profiles.ts; none: each knob by itself. */
+    profile: "",
     witnesses: Math.min(witnesses, Math.max(nodes - 2, 0)),
     faultsMs: random.chance(0.25) ? d(20, 40) : d(7, 20),
+    /** Faults begin when commits wait for standbys, or this late. */
+    warmUpMs: 0,
     quorum: random.chance(0.6),
     changesMode: random.chance(0.2),
     /** Bytes that a candidate may be behind; -1: no limit. */
@@ -50,6 +54,8 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     operatorEveryMs: sometimes(0.6, () => d(1, 8), never),
     /** Tags that move nodes into and out of the durability set. */
     tagEveryMs: sometimes(0.4, () => d(0.4, 3), never),
+    /** How many of the changed tags are nofailover. */
+    nofailoverShare: 0.25,
     membershipEveryMs: sometimes(0.25, () => d(3, 12), never),
 
     flushMeanMs: random.pick([0.2, 2, leaseMs / 30]),
@@ -70,6 +76,8 @@ export function drawClusterKnobs(random: Random, nodes: number, leaseMs: number)
     fatalStepChance: random.pick([0.1, 0.4]),
     /** The faults of a machine that hit the present primary. */
     primaryFaultEveryMs: sometimes(0.5, () => d(1, 5), never),
+    /** How many of those are the end of the whole machine; the others are drawn. */
+    machineFaultShare: 0,
     contestedEveryMs: sometimes(0.3, () => d(2, 6), never),
     postmasterCrashEveryMs: sometimes(0.5, () => d(2, 10), never),
     hostCrashEveryMs: sometimes(0.4, () => d(2, 10), never),

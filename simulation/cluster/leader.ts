@@ -213,6 +213,7 @@ export class Leader {
       }
     }
     if (action.type !== "wait" || action.text !== this.waitingFor) markRow(input, action, marks);
+    if (action.type === "propose" && action.command.type === "promote") markChoice(input, marks);
     return action;
   }
 
@@ -274,6 +275,15 @@ function markRow(input: LeaderInput, action: LeaderAction, marks: Record<string,
     return;
   }
   if (action.type !== "wait") throw new Error("no row of the failover table gives this action");
+}
+
+/** How much an election had to tell apart. */
+function markChoice({ reports }: LeaderInput, marks: Record<string, number>): void {
+  const positions = [...reports.values()].flatMap((report) => (report.kind === "position" ? [report] : []));
+  const tokens = new Set(positions.map(({ token }) => (token === null ? "" : formatToken(token))));
+  if (tokens.size > 1) marks.choseByMarker = (marks.choseByMarker ?? 0) + 1;
+  const places = new Set(positions.map(({ lsn }) => lsn));
+  if (places.size > 1) marks.choseAmongDifferent = (marks.choseAmongDifferent ?? 0) + 1;
 }
 
 function spoilLeaderInput(input: LeaderInput, { cluster }: NodeAgent): LeaderInput {

@@ -3,11 +3,11 @@ import { currentHolder } from "../../src/control/membership.js";
 import { tokensEqual } from "../../src/control/token.js";
 import type { NodeId } from "../../src/raft/types.js";
 import type { Cluster } from "./cluster.js";
+import { foreverMs } from "./profiles.js";
 import type { Server } from "./server.js";
 
 /** Records that may be under way while clients go on writing. */
 const slack = 20;
-const foreverMs = 150_000;
 
 /** Null when all is well; otherwise the first thing that is missing. */
 export function whatIsMissing(cluster: Cluster): string | null {
@@ -34,7 +34,7 @@ function standbyProblem(cluster: Cluster, primary: Server, id: NodeId): string |
   const server = cluster.servers[id];
   if (server === undefined) return `node ${id} has no machine`;
   // A promotion that hangs for longer than anybody waits is a server that only a person can mend.
-  if (server.phase === "promoting" && cluster.knobs.promoteHangMs > foreverMs) return null;
+  if (server.phase === "promoting" && cluster.knobs.promoteHangMs >= foreverMs) return null;
   if (server.rejoin !== null) return `node ${id} is still in its rejoin (${server.rejoin.phase})`;
   if (server.upstream?.upstream !== primary) {
     const action = cluster.agents[id]?.lastAction ?? "no agent";

@@ -257,7 +257,7 @@ export class Server {
       }
       this.leaveRecovery();
     };
-    const hangs = cluster.chance(cluster.knobs.hangingPromoteChance);
+    const hangs = cluster.mayHang() && cluster.chance(cluster.knobs.hangingPromoteChance);
     if (hangs) cluster.marks.promotionHung++;
     this.later(hangs ? cluster.knobs.promoteHangMs : cluster.delay(cluster.knobs.promoteMeanMs), "promotion", finish);
   }

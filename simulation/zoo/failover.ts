@@ -77,7 +77,20 @@ export const failover: readonly Mutant[] = [
     "The list of standbys is set after the opening.",
     "listAfterOpening",
   ),
-  cluster("rejoining-counts", "I14", "A node whose rejoin is not complete reports a position.", "rejoiningCounts"),
+  {
+    name: "rejoining-counts",
+    rule: "I14",
+    text: "In quorum mode the answer of a node in rejoin counts as a position.",
+    stack: "whole",
+    patches: [
+      {
+        file: "src/control/sufficiency.js",
+        find: "const missing = neededPositions(durability) - found.length;",
+        replace: `const answers = [...input.reports.values()].filter(({ kind }) => kind !== "unable").length;
+          const missing = neededPositions(durability) - (found.length > 0 ? answers : 0);`,
+      },
+    ],
+  },
   cluster(
     "no-holder-rule",
     "protocol 3",
@@ -118,5 +131,11 @@ export const failover: readonly Mutant[] = [
     "protocol 3",
     "Reports of an earlier recruit count for the present one.",
     "keepsOldReports",
+  ),
+  cluster(
+    "fork-of-last-timeline",
+    "protocol 5",
+    "The fork of a promotion is where its own timeline begins, whatever unmarked promotions lie before it.",
+    "forkOfLastTimeline",
   ),
 ];
