@@ -67,6 +67,8 @@ export interface Knobs {
   readonly burstChance: number;
   readonly readEveryMs: number;
   readonly membershipEveryMs: number;
+  /** A voter is replaced, and the network comes apart along the two halves of the joint configuration. */
+  readonly jointSplitEveryMs: number;
   readonly transferEveryMs: number;
   readonly campaignEveryMs: number;
   readonly releaseEveryMs: number;
@@ -111,6 +113,7 @@ export const restingKnobs: Partial<Knobs> = {
   clockChangeEveryMs: never,
   readEveryMs: never,
   membershipEveryMs: never,
+  jointSplitEveryMs: never,
   transferEveryMs: never,
   campaignEveryMs: never,
   releaseEveryMs: never,
@@ -123,6 +126,8 @@ export const restingKnobs: Partial<Knobs> = {
 
 export function drawKnobs(seed: number, nodes: number): Knobs {
   const random = new Random(seed, 1);
+  // A knob that is added later has draws of its own: schedules without it stay as they are.
+  const later = new Random(seed, 14);
   /** The value with the given probability, otherwise the one that means "not in this schedule". */
   const sometimes = (probability: number, present: () => number, absent: number): number =>
     random.chance(probability) ? present() : absent;
@@ -187,6 +192,7 @@ export function drawKnobs(seed: number, nodes: number): Knobs {
     proposeEveryMs: random.chance(0.1) ? forE(0.03, 0.1)() : forE(0.2, 1.5)(),
     readEveryMs: sometimes(0.7, forE(0.2, 1.5), never),
     membershipEveryMs: sometimes(0.45, everyE(1, 6), never),
+    jointSplitEveryMs: later.chance(0.1) ? e * later.between(0.3, 2) : never,
     transferEveryMs: sometimes(0.3, everyE(1, 8), never),
     campaignEveryMs: sometimes(0.15, everyE(2, 10), never),
     releaseEveryMs: sometimes(0.4, everyE(3, 15), never),

@@ -50,7 +50,8 @@ export class Liveness {
   /** Often the leader: then the others have to get rid of it although they hear it. One voter, of three or more. */
   #whoStaysDeaf(): NodeId {
     const { knobs, layer, nodes, operationsRandom: random } = this.#world;
-    const fixedMembers = !Number.isFinite(knobs.membershipEveryMs) && !layer.ownsMembership;
+    const changes = Number.isFinite(Math.min(knobs.membershipEveryMs, knobs.jointSplitEveryMs));
+    const fixedMembers = !changes && !layer.ownsMembership;
     if (!knobs.deafAfterFaults || !fixedMembers || knobs.initialVoters < 3) return 0;
     // One that is deaf and one whose disk is gone could be a majority.
     if (nodes.some((node) => node !== undefined && (node.halted || node.rolledBack !== null))) return 0;

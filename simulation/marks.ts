@@ -8,6 +8,7 @@ export class Marks {
   partitionPartial = 0;
   partitionBridge = 0;
   partitionIsolate = 0;
+  partitionJoint = 0;
   connectionReset = 0;
   crashBeforeWrite = 0;
   crashBeforeSync = 0;

@@ -100,11 +100,24 @@ export class Network {
     if (partition === "isolate" || random.chance(0.3))
       side[leader !== 0 && random.chance(0.5) ? leader : random.integer(1, count)] = 1;
     else for (let node = 1; node <= count; node++) side[node] = random.chance(0.5) ? 1 : 0;
-    for (let from = 1; from <= count; from++) {
-      for (let to = 1; to <= count; to++) {
+    this.#cutBetween(side, partition === "one-way");
+  }
+
+  /** Cuts these nodes off from all others. */
+  split(count: number, together: readonly number[]): void {
+    this.#cut.fill(0);
+    this.#marks.partitionJoint++;
+    const side = new Uint8Array(count + 1);
+    for (const node of together) side[node] = 1;
+    this.#cutBetween(side, false);
+  }
+
+  #cutBetween(side: Uint8Array, oneWay: boolean): void {
+    for (let from = 1; from < side.length; from++) {
+      for (let to = 1; to < side.length; to++) {
         if (side[from] === 1 && side[to] === 0) {
           this.#cutLink(from, to);
-          if (partition !== "one-way") this.#cutLink(to, from);
+          if (!oneWay) this.#cutLink(to, from);
         }
       }
     }

@@ -8,8 +8,12 @@ import { haltedMembers, replaceHalted } from "./replacement.js";
 import type { SimulatedNode } from "./simulated-node.js";
 import type { World } from "./world.js";
 
+/** A split along the halves of a joint configuration lasts this long, and on average as much again. */
+const splitElectionTimeouts = 3;
+
 export type ActionName =
   | "membership"
+  | "jointSplit"
   | "transfer"
   | "campaign"
   | "crash"
@@ -29,6 +33,7 @@ export function actionsOf(knobs: Knobs, layer: Layer): Action[] {
   const never = Number.POSITIVE_INFINITY;
   const actions: Action[] = [
     { name: "membership", everyMs: layer.ownsMembership ? never : knobs.membershipEveryMs },
+    { name: "jointSplit", everyMs: layer.ownsMembership ? never : knobs.jointSplitEveryMs },
     { name: "transfer", everyMs: knobs.transferEveryMs },
     { name: "campaign", everyMs: knobs.campaignEveryMs },
     { name: "crash", everyMs: knobs.crashEveryMs },
@@ -45,6 +50,7 @@ export function perform(world: World, { name }: Action): void {
   if (world.calm) return;
   if (name === "partition") partition(world);
   else if (name === "membership") changeMembership(world);
+  else if (name === "jointSplit") replaceInSplit(world);
   else if (name === "replace") replaceHalted(world);
   else {
     const node = name === "transfer" ? someLeader(world) : someNode(world);
@@ -112,6 +118,40 @@ function changeMembership(world: World): void {
   if (ops.length === 0) return;
   const explicit = ops.length > 1 && world.operationsRandom.chance(0.3);
   world.changeConfiguration(leader, { transition: explicit ? "jointExplicit" : "auto", ops });
+}
+
+/**
+ * Replaces a voter; the network comes apart before the joint configuration is known to many: the leader and just a
+ * majority of the new voters here, where it is known, and there, where it is not, a majority of the old ones when their
+ * number is odd. Each side goes without the other for elections to come about.
+ */
+function replaceInSplit(world: World): void {
+  const leader = someLeader<SimulatedNode>(world);
+  const config = leader?.status?.config;
+  if (leader === null || config === undefined || leader.pausedUntilMs > world.nowMs) return;
+  const { voters, votersOutgoing, learners } = config;
+  if (votersOutgoing.length > 0 || haltedMembers(world, [...voters, ...learners]).length > 0) return;
+  const random = world.operationsRandom;
+  const joining = learners[0];
+  if (joining === undefined) {
+    const id = world.injects("jointSplit", leader.id) ? world.addMachine() : 0;
+    if (id !== 0) world.changeConfiguration(leader, { transition: "auto", ops: [{ type: "addLearner", id }] });
+    return;
+  }
+  const others = voters.filter((id) => id !== leader.id);
+  if (others.length < 2) return;
+  const leaving = random.pick(others);
+  const forMs = world.knobs.electionTimeoutMs * (splitElectionTimeouts + random.exponential(splitElectionTimeouts));
+  if (!world.injects("jointSplit", leader.id)) return;
+  const ops: ConfOp[] = [
+    { type: "addVoter", id: joining },
+    { type: "remove", id: leaving },
+  ];
+  if (!world.changeConfiguration(leader, { transition: "auto", ops }).ok) return;
+  const staying = others.filter((id) => id !== leaving);
+  const majority = (voters.length >> 1) + 1;
+  world.network.split(world.nodes.length - 1, [leader.id, joining, ...staying].slice(0, majority));
+  world.queue.push(world.nowMs + forMs, EventKind.unite, 0, 0, undefined);
 }
 
 function drawChange(world: World, status: Status): ConfOp[] {

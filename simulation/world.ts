@@ -65,7 +65,7 @@ export interface ScheduleResult {
 const spareNodes = 4;
 /** A schedule has some thousand events; one that has this many feeds itself. */
 const mostEvents = 1_000_000;
-/** Streams of one seed: the world has 1 to 9, its layer 20 to 79, the nodes 100 and more. */
+/** Streams of one seed: the world has 1 to 19, its layer 20 to 79, the nodes 100 and more. */
 const firstLayerStream = 20;
 
 export function runSchedule(options: ScheduleOptions): ScheduleResult {

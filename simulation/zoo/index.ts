@@ -29,8 +29,6 @@ export const mutants: readonly Mutant[] = [
  * when they are named; one that is killed leaves this list.
  */
 export const unkilled: ReadonlySet<string> = new Set([
-  "commit-beyond-match",
-  "joint-elects-by-new-half",
   "pledge-volatile",
   "follows-past-pledge",
   "lsn-only",

@@ -33,10 +33,16 @@ export const replication: readonly Mutant[] = [
   raft(
     "commit-beyond-match",
     "R13",
-    "A follower commits up to the end of its log, and not of what the append proved equal.",
+    "A follower commits up to the end of its log, and not of what the append proved equal; leaders probe lower than need be.",
     "replication",
     `log.commitTo(Math.min(m.commit, matched));`,
     `log.commitTo(Math.min(m.commit, log.lastIndex));`,
+    // A first append that begins exactly where the logs part cuts the tail off itself: alone the bug would not show.
+    alsoRaft(
+      "replication",
+      `if (peer.reject(m.rejectedIndex, probeAt))`,
+      `if (peer.reject(m.rejectedIndex, Math.max(probeAt - 3, Math.min(probeAt, s.log.firstIndex - 1))))`,
+    ),
   ),
   raft(
     "commit-unproven",
