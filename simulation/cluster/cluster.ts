@@ -147,9 +147,15 @@ export class Cluster {
   }
 
   /** Of servers that hang until a person comes there is at most one, or nobody could be demanded to go on. */
-  mayHang(): boolean {
+  mayHang(server: Server): boolean {
     if (this.knobs.promoteHangMs < foreverMs) return true;
-    return !this.servers.some((server) => server?.phase === "promoting");
+    const isStuck = (one: Server): boolean => one.phase === "promoting" || one.hungUntilMs > this.host.nowMs;
+    return !this.servers.some((one) => one !== undefined && one !== server && isStuck(one));
+  }
+
+  /** The end of the faults does not wake it up; the cluster has to do without it, or to restart it. */
+  isStuckForEver(server: Server): boolean {
+    return server.hungUntilMs - this.host.nowMs > foreverMs / 2;
   }
 
   // ---- the data network

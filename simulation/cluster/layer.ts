@@ -133,7 +133,7 @@ export class ClusterLayer implements Layer {
     cluster.maximumLag = -1;
     for (const server of cluster.servers) {
       if (server === undefined) continue;
-      server.hungUntilMs = 0;
+      if (!cluster.isStuckForEver(server)) server.hungUntilMs = 0;
       server.start();
     }
   }

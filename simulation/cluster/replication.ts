@@ -25,6 +25,7 @@ export interface Session {
 export function connect(cluster: Cluster, standby: Server): boolean {
   const upstream = cluster.servers[standby.conninfo];
   if (upstream === undefined || upstream === standby || !upstream.reachable) return false;
+  if (upstream.phase === "recovery" && !upstream.hasSlots) return false;
   if (!cluster.dataLinked(upstream.id, standby.id) || !cluster.dataLinked(standby.id, upstream.id)) return false;
   // Who was removed has no slot any more; nobody looks after its WAL.
   if (memberById(cluster.truth, standby.id) === undefined) return false;

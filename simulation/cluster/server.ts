@@ -6,6 +6,7 @@ import { compareTokens, tokensEqual } from "../../src/control/token.js";
 import type { SyncList, Token } from "../../src/control/types.js";
 import type { NodeId } from "../../src/raft/types.js";
 import type { Cluster } from "./cluster.js";
+import { foreverMs } from "./profiles.js";
 import type { Session } from "./replication.js";
 import { type Branch, Branch as BranchOf, branchAt, commonEnd, markerAt } from "./wal.js";
 
@@ -42,6 +43,8 @@ export class Server {
   conninfoOnDisk: NodeId = 0;
   listOnDisk: SyncList | null = null;
   rejoin: Rejoin | null = null;
+  /** A primary makes a replication slot for each member; a rejoin leaves none, and without one nobody streams from here. */
+  hasSlots = false;
   /** End of the shutdown checkpoint, while pg_control says that the server was shut down. */
   shutdownAt: number | null = null;
   /** This machine has no server: a witness. */
@@ -256,10 +259,14 @@ export class Server {
         return;
       }
       this.leaveRecovery();
+      if (hangsAfter) this.hungUntilMs = cluster.host.nowMs + foreverMs;
     };
-    const hangs = cluster.mayHang() && cluster.chance(cluster.knobs.hangingPromoteChance);
+    const hangs = cluster.mayHang(this) && cluster.chance(cluster.knobs.hangingPromoteChance);
     if (hangs) cluster.marks.promotionHung++;
-    this.later(hangs ? cluster.knobs.promoteHangMs : cluster.delay(cluster.knobs.promoteMeanMs), "promotion", finish);
+    // Out of recovery, and then its disk is silent: it goes on renewing, and only the open timeout ends that.
+    const hangsAfter = hangs && cluster.knobs.promoteHangMs >= foreverMs;
+    const takesMs = hangs && !hangsAfter ? cluster.knobs.promoteHangMs : cluster.delay(cluster.knobs.promoteMeanMs);
+    this.later(takesMs, "promotion", finish);
   }
 
   leaveRecovery(): void {
@@ -271,6 +278,7 @@ export class Server {
     this.branch = new BranchOf(branchAt(this.branch, this.written), this.written, timeline, this.id);
     this.visible = this.written;
     this.phase = "primary";
+    this.hasSlots = true;
     this.conninfo = 0;
     cluster.checker.promoted(this);
     this.append();
@@ -450,6 +458,7 @@ export class Server {
       this.replayed = source.flushed;
       this.newestTimeline = source.newestTimeline;
       this.listOnDisk = null;
+      this.hasSlots = false;
       rejoin.phase = "catching";
       this.phase = "down";
       cluster.marks.rejoinDone++;

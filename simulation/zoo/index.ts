@@ -32,9 +32,7 @@ export const unkilled: ReadonlySet<string> = new Set([
   "pledge-volatile",
   "follows-past-pledge",
   "lsn-only",
-  "rejoining-counts",
   "target-kept",
-  "no-open-timeout",
   "promote-twice",
   "fork-of-last-timeline",
 ]);
