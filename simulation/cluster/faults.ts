@@ -50,8 +50,6 @@ export interface ClusterFaults {
   readonly noOpenTimeout: boolean;
   /** The marker can not be read on a standby, as if it were a logical message alone. */
   readonly markerUnreadable: boolean;
-  /** Any promote is taken at apply, also a second one of the same recruit. */
-  readonly promoteTwice: boolean;
   /** A node that gave a token back takes it up again. */
   readonly holdsReleasedToken: boolean;
   /** Reports of an earlier recruit are counted for the present one. */
@@ -84,7 +82,6 @@ export const soundCluster: ClusterFaults = {
   waitsForOpened: false,
   noOpenTimeout: false,
   markerUnreadable: false,
-  promoteTwice: false,
   holdsReleasedToken: false,
   keepsOldReports: false,
   forkOfLastTimeline: false,

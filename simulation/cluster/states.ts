@@ -88,15 +88,9 @@ export class States {
   }
 
   #spoil(before: ControlState, command: Command, after: ControlState): ControlState {
-    const { targetKept, promoteTwice } = this.#faults;
+    const { targetKept } = this.#faults;
     if (targetKept && command.type === "promote" && after !== before && after.durability.target === null) {
       return { ...after, durability: { ...after.durability, target: before.durability.target } };
-    }
-    if (promoteTwice && command.type === "promote" && before.phase.kind === "promoted" && after === before) {
-      const { token, node } = command;
-      const same =
-        before.current !== null && before.current.term === token.term && before.current.index === token.index;
-      if (same) return { ...before, phase: { kind: "promoted", holder: node } };
     }
     return after;
   }

@@ -124,7 +124,6 @@ export const failover: readonly Mutant[] = [
   ),
   cluster("no-open-timeout", "protocol 2", "A promotion that does not open is waited for for ever.", "noOpenTimeout"),
   cluster("marker-unreadable", "protocol 3", "A standby can not read the marker in its own data.", "markerUnreadable"),
-  cluster("promote-twice", "protocol 1", "A second promote of the same recruit is taken as well.", "promoteTwice"),
   cluster("holds-released-token", "I20", "A node that gave a token back takes it up again.", "holdsReleasedToken"),
   cluster(
     "keeps-old-reports",

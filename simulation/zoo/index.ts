@@ -33,6 +33,5 @@ export const unkilled: ReadonlySet<string> = new Set([
   "follows-past-pledge",
   "lsn-only",
   "target-kept",
-  "promote-twice",
   "fork-of-last-timeline",
 ]);
