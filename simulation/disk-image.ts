@@ -24,6 +24,13 @@ export interface LogImage {
   readonly chain: Chain;
   /** Up to here damage must be noticed: everything in front of it is provably synced. */
   readonly provenBytes: number;
+  /** What batches say of the file's length, and where each batch ends. */
+  readonly lengths: readonly RecordedLength[];
+}
+
+interface RecordedLength {
+  readonly end: number;
+  readonly allocated: number;
 }
 
 /** How much of a batch that was not synced is on the medium. */
@@ -52,12 +59,14 @@ export function logImage(
   let end = firstBytes.length;
   let allocated = allocatedFor(end);
   let lastStart = 0;
+  const lengths: RecordedLength[] = [{ end, allocated }];
   for (const batch of synced) {
     const next = encoded(batch, chain, end, allocated);
     lastStart = end;
     parts.push(next.bytes);
     ({ chain, allocated } = next);
     end += next.bytes.length;
+    lengths.push({ end, allocated });
   }
   const newest = unsynced === null ? null : encoded(unsynced.batch, chain, end, allocated);
   if (newest !== null) ({ allocated } = newest);
@@ -66,7 +75,7 @@ export function logImage(
   if (sealed && synced.length > 0) encodeSeal(chain, allocatedFor(end)).copy(bytes, end);
   if (unsynced !== null && newest !== null) lay(bytes, newest.bytes, end, unsynced.survival, random);
   const sealStands = sealed && unsynced === null;
-  return { bytes, chain, provenBytes: sealStands || synced.length === 0 ? end : lastStart };
+  return { bytes, chain, provenBytes: sealStands || synced.length === 0 ? end : lastStart, lengths };
 }
 
 export function snapshotImage(snapshot: Snapshot): Buffer | null {
@@ -104,10 +113,24 @@ function lay(file: Buffer, batch: Buffer, at: number, survival: Survival, random
 export type Damage = "bit flip" | "misdirected sector" | "lost sector" | "cut";
 export const damages: readonly Damage[] = ["bit flip", "misdirected sector", "lost sector", "cut"];
 
-/** Spoils what is provably durable. @returns the file as it is read back, or null when nothing changed. */
-export function damaged(file: Buffer, provenBytes: number, damage: Damage, random: Random): Buffer | null {
+/** Spoils what is provably durable. @returns the log as it is read back, or null when nothing changed. */
+export function damagedLog({ bytes, provenBytes, lengths }: LogImage, damage: Damage, random: Random): Buffer | null {
+  if (damage !== "cut") return damaged(bytes, provenBytes, damage, random);
   const at = random.integer(0, provenBytes - 1);
-  if (damage === "cut") return Buffer.from(file.subarray(0, at));
+  // A cut in front of the first batch of a new allocation is not decidable (docs/storage.md section 7).
+  const isNoticed =
+    at < (lengths[0] as RecordedLength).end || lengths.some(({ end, allocated }) => end <= at && at < allocated);
+  return isNoticed ? Buffer.from(bytes.subarray(0, at)) : null;
+}
+
+/** @returns null when nothing changed. */
+export function damaged(
+  file: Buffer,
+  provenBytes: number,
+  damage: Exclude<Damage, "cut">,
+  random: Random,
+): Buffer | null {
+  const at = random.integer(0, provenBytes - 1);
   const result = Buffer.from(file);
   if (damage === "bit flip") {
     result[at] = (result[at] as number) ^ (1 << random.integer(0, 7));

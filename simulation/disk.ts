@@ -13,8 +13,10 @@ import { entryDigest } from "./digest.js";
 import {
   type Damage,
   damaged,
+  damagedLog,
   type FirstBatch,
   type LoggedBatch,
+  type LogImage,
   logImage,
   type Survival,
   snapshotImage,
@@ -38,7 +40,7 @@ export type DiskWrite = Batch & { readonly compaction?: boolean };
 /** Snapshot file and log file, as they were at one moment. */
 interface Image {
   readonly snapshot: Snapshot;
-  readonly log: { readonly bytes: Buffer; readonly chain: Chain; readonly provenBytes: number };
+  readonly log: LogImage;
 }
 
 const paths = { log: "raft-log", snapshot: "snapshot" };
@@ -319,7 +321,7 @@ function readBack({ snapshot, log }: Image, damage: DiskDamage | null, random: R
       ? intact
       : { ...intact, snapshot: damaged(snapshotBytes, snapshotBytes.length, "bit flip", random) };
   }
-  return { ...intact, log: damaged(log.bytes, log.provenBytes, damage, random) ?? log.bytes };
+  return { ...intact, log: damagedLog(log, damage, random) ?? log.bytes };
 }
 
 function replayed(state: PersistentState, batch: LoggedBatch): PersistentState {
