@@ -110,6 +110,13 @@ export class Disk {
     this.#underWay = null;
   }
 
+  /** Whether recovery may find a configuration behind `index`: after a crash it may find more than was synced. */
+  mayHoldConfigurationAfter(index: number): boolean {
+    const holds = (state: PersistentState): boolean =>
+      state.entries.some((entry) => entry.type === "config" && entry.index > index);
+    return this.#possible.some(holds) || holds(this.read());
+  }
+
   /** Remembers what is durable now, for a later `rollBack`. */
   keepImage(): void {
     this.#older = this.read();

@@ -49,7 +49,7 @@ export function mayLose(world: World, node: SimulatedNode): boolean {
   if (committed === undefined || committed.config.votersOutgoing.length > 0) return false;
   for (const other of nodes) {
     if (other === undefined || other.halted || other.disk.snapshot.index === 0) continue;
-    if (checker.lastDurableConfiguration(other.id) > committed.index) return false;
+    if (other.disk.mayHoldConfigurationAfter(committed.index)) return false;
     if (other.running && other.seen.configurationAfter(committed.index)) return false;
     if (
       other.running &&
